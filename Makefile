@@ -1,0 +1,33 @@
+# In a checkout that tools/setup prepared. `make check` is what CI runs after setting up.
+PYTHON ?= .venv/bin/python
+BIN = $(dir $(PYTHON))
+
+.PHONY: check lint test unit lab lock bench generate
+
+check: lint test
+
+lint:
+	$(BIN)ruff check .
+	$(BIN)ruff format --check .
+	$(BIN)mypy
+	$(BIN)lint-imports --no-cache
+
+test:
+	PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest
+
+unit:
+	$(PYTHON) -m pytest -m "not lab and not ssh and not ui"
+
+bench:
+	$(PYTHON) tests/bench/bench_ssh.py
+
+# Documentation and schema that are made from the code.
+generate:
+	PYTHON=$(PYTHON) tools/generate
+
+# The lock files; needs uv, which nothing else does.
+lock:
+	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-annotate --no-header \
+	    pyproject.toml --group build -o requirements.lock
+	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-annotate --no-header \
+	    pyproject.toml --group dev -o requirements-dev.lock

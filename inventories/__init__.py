@@ -1,0 +1,1 @@
+"""Example inventories, one per topology of the guide."""

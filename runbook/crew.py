@@ -1,0 +1,410 @@
+"""The engine's hands: reading, performing and checking on many hosts side by side.
+
+A thread of our own pool per host at work; each host's connection is opened in the thread that uses
+it. Nothing here decides what comes next: that is the engine's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from runbook import shell
+from runbook.errors import (
+    Interrupted,
+    LinkLost,
+    RunbookError,
+    TrustError,
+    Unreachable,
+    Waiting,
+)
+from runbook.model import (
+    Action,
+    Check,
+    DnsChange,
+    Facts,
+    HostFacts,
+    Human,
+    Query,
+    Read,
+    Script,
+    Site,
+    Status,
+    Verdict,
+    plain,
+)
+from runbook.ports import (
+    Choice,
+    Job,
+    JobState,
+    Names,
+    NamesWriter,
+    Outcome,
+    Question,
+    Readers,
+    Writer,
+    Writers,
+)
+from runbook.recorder import Recorder
+from runbook.state import ActionState, OpenDebt
+
+T = TypeVar("T")
+
+THREADS = 16  # more connect no faster
+LOOK_EVERY = 1.0  # seconds between looks at a job somebody else started
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An action, or a host as such, that did not come to a good end."""
+
+    host: str
+    status: Status  # FAILED or UNKNOWN
+    note: str
+    action: Action | None = None
+    cause: RunbookError | None = None
+    tail: str = ""  # the last lines it said
+
+
+class Stopped(Interrupted):
+    """The operator wants out: nothing more is started."""
+
+
+class Crew:
+    """All hosts of a site, reached through Protocols; without `writers` nothing can be changed."""
+
+    def __init__(
+        self,
+        site: Site,
+        recorder: Recorder,
+        readers: Readers,
+        names: Names,
+        writers: Writers | None = None,
+        names_writer: NamesWriter | None = None,
+        prelude: str = "",
+        new_job: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._site = site
+        self._rec = recorder
+        self._readers = readers
+        self._names = names
+        self._writers = writers
+        self._names_writer = names_writer
+        self._prelude = prelude
+        self._new_job = new_job
+        self.stop = threading.Event()
+        self.touched: set[str] = set()  # hosts changed since they were last read
+        self.troubles: dict[str, RunbookError] = {}  # why a host could not be read
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def gather(
+        self, wanted: Mapping[str, Sequence[Read]], queries: Iterable[Query] = (), step: str = ""
+    ) -> Facts:
+        """Every read of every host, one round trip a host, and every answer."""
+        asked = {host: reads for host, reads in wanted.items() if reads}
+        results = self._each(asked, lambda host: self._read(host, asked[host], step))
+        queries = tuple(dict.fromkeys(queries))
+        answers = self._names.ask(queries) if queries else {}
+        return Facts(results, dict(answers))
+
+    def _read(self, name: str, reads: Sequence[Read], step: str) -> HostFacts:
+        if self.stop.is_set():
+            raise Stopped("stopped by the operator")
+        self._rec.emit("reading", step, name, done=False)
+        unique = tuple({read.id: read for read in reads}.values())
+        try:
+            readings = self._readers.reader(self._site.host(name)).read(unique, self._prelude)
+        except (Interrupted, Waiting):
+            raise
+        except RunbookError as error:
+            self.troubles[name] = error
+            self._rec.emit("unreachable", step, name, error=error.what, hint=error.hint)
+            return HostFacts(error=error.what)
+        self.troubles.pop(name, None)
+        self._rec.emit("reading", step, name, done=True)
+        return HostFacts(dict(readings))
+
+    # --- performing -------------------------------------------------------------------------------
+
+    def perform(self, step: str, actions: Sequence[Action]) -> list[Failure]:
+        """The actions, each host's in order until one fails, the hosts side by side."""
+        by_host: dict[str, list[Action]] = {}
+        for action in actions:
+            by_host.setdefault(action.host, []).append(action)
+        failures = self._each(by_host, lambda host: self._work(step, by_host[host]))
+        return [f for f in failures.values() if f]
+
+    def _work(self, step: str, actions: Sequence[Action]) -> Failure | None:
+        for action in actions:
+            if self.stop.is_set():
+                raise Stopped("stopped by the operator")
+            try:
+                failure = self._perform(step, action)
+            except (Stopped, Waiting):
+                raise
+            except RunbookError as error:
+                failure = Failure(action.host, Status.FAILED, error.what, action, error)
+            if failure:
+                return failure
+        return None
+
+    def _perform(self, step: str, action: Action) -> Failure | None:
+        self._may_change()
+        match action.do:
+            case Human():
+                return self._instruct(step, action, action.do)
+            case DnsChange():
+                return self._update_names(step, action, action.do)
+            case Script(removes=removes) if removes and action.host == self._site.ca.host:
+                raise TrustError(
+                    f"{action.title}: would remove {removes[0]} on the CA's own host; refused",
+                    host=action.host,
+                    hint="the inventory names the CA's host in another part",
+                )
+            case Script(done=done) if done:
+                probe = self._readers.reader(self._site.host(action.host))
+                if probe.read((Read("done", done),), self._prelude)["done"].ok:
+                    self._rec.say(f"{action.title}: there already", step=step, host=action.host)
+                    return None
+        timeout = action.do.timeout if isinstance(action.do, Script) else 120.0
+        name = self._new_job()
+        # Rendered before it is journalled: what cannot be rendered was never started.
+        job = Job(name, shell.perform(action, name), timeout, about=action.title)
+        self._begin(step, action, name)
+        return self._follow(step, action, job)
+
+    def _may_change(self) -> Writers:
+        if self._writers is None:
+            raise RunbookError("this run may not change anything")
+        return self._writers
+
+    def _begin(self, step: str, action: Action, job: str = "") -> str:
+        job = job or self._new_job()
+        self.touched.add(action.host)
+        self._rec.emit("start", step, action.host, action.id, job=job, action=plain(action))
+        return job
+
+    def _follow(self, step: str, action: Action, job: Job) -> Failure | None:
+        try:
+            writer = self._may_change().writer(self._site.host(action.host))
+            outcome = writer.run(
+                job, lambda line: self._rec.emit("output", step, action.host, line=line), self.stop
+            )
+        except LinkLost as error:
+            if self.stop.is_set():
+                raise Stopped("stopped by the operator; the job goes on") from error
+            note = f"{error.what}; whether it is done is not known"
+            return self._ended(step, action, job.id, Status.UNKNOWN, None, note, error)
+        except RunbookError as error:
+            # A host that cannot be dialled was sent nothing; after anything else, look.
+            sent = type(error) is not Unreachable
+            status = Status.UNKNOWN if sent else Status.FAILED
+            return self._ended(step, action, job.id, status, None, error.what, error)
+        expect = action.do.expect if isinstance(action.do, Script) else (0,)
+        status, note = judge(outcome, expect)
+        failure = self._ended(step, action, job.id, status, outcome.exit, note)
+        if failure and outcome.exit == shell.DISTRUSTED:
+            failure = replace(failure, cause=TrustError(note, host=action.host))
+        return replace(failure, tail=outcome.tail.strip()) if failure else None
+
+    def _ended(
+        self,
+        step: str,
+        action: Action,
+        job: str,
+        status: Status,
+        exit_: int | None,
+        note: str = "",
+        cause: RunbookError | None = None,
+    ) -> Failure | None:
+        self._rec.emit(
+            "end", step, action.host, action.id, job=job, status=status.value, exit=exit_, note=note
+        )
+        return None if status is Status.OK else Failure(action.host, status, note, action, cause)
+
+    def _update_names(self, step: str, action: Action, change: DnsChange) -> Failure | None:
+        if self._names_writer is None:
+            raise RunbookError("this run may not update names")
+        job = self._begin(step, action)
+        try:
+            self._names_writer.apply(change)
+        except LinkLost as error:
+            note = f"{error.what}; whether it is done is not known"
+            return self._ended(step, action, job, Status.UNKNOWN, None, note, error)
+        except RunbookError as error:
+            return self._ended(step, action, job, Status.FAILED, None, error.what, error)
+        return self._ended(step, action, job, Status.OK, 0)
+
+    def _instruct(self, step: str, action: Action, human: Human) -> Failure | None:
+        """Ask a person to do it, until the read proves that it was done."""
+        reader = self._readers.reader(self._site.host(action.host))
+        while True:
+            proof = reader.read((human.done,), self._prelude)[human.done.id]
+            if proof.ok:
+                break
+            seen = (proof.out or proof.err).strip()
+            reply = self._rec.ask(
+                Question(
+                    "human",
+                    action.title,
+                    human.instruction + (f"\n\nNow: {seen}" if seen else ""),
+                    (Choice("check", "Done: check it"), Choice("quit", "Quit; --resume goes on")),
+                    step=step,
+                    host=action.host,
+                    subject=action,
+                )
+            )
+            if reply.key == "quit":
+                raise Stopped(f"waits for a person: {action.title}")
+        job = self._begin(step, action)
+        return self._ended(step, action, job, Status.OK, 0, "proved: " + proof.out.strip()[:200])
+
+    def repay(self, debt: OpenDebt) -> None:
+        """End a temporary state; a debt that cannot be repaid stays in the ledger, and is said."""
+        writers = self._may_change()
+        self._rec.say(f"repaying: {debt.title}", step=debt.step, host=debt.host)
+        try:
+            outcome = writers.writer(self._site.host(debt.host)).run(
+                Job(self._new_job(), debt.repay, 600.0, about=f"repay: {debt.title}"),
+                lambda line: self._rec.emit("output", debt.step, debt.host, line=line),
+                self.stop,
+            )
+            status, note = judge(outcome, (0,))
+        except RunbookError as error:
+            status, note = Status.FAILED, error.what
+        self.touched.add(debt.host)
+        if status is Status.OK:
+            self._rec.emit("debt_repaid", debt.step, debt.host, id=debt.id)
+        else:
+            self._rec.say(f"NOT repaid: {debt.title}: {note}", "error", debt.step, debt.host)
+
+    # --- what was left in the dark ----------------------------------------------------------------
+
+    def resolve(self, state: ActionState) -> Status:
+        """Find out how an action ended whose outcome is not known: by looking, never by repeating.
+
+        A job still running is followed to its end. PENDING: it never started. UNKNOWN: only
+        the host's reads can tell now.
+        """
+        if state.action["do"]["kind"] in ("DnsChange", "Human") or self._writers is None:
+            return Status.UNKNOWN
+        if state.host not in self._site:
+            self.settle(state, Status.UNKNOWN, note="its host is not in the inventory any more")
+            return Status.UNKNOWN
+        try:
+            return self._look(state, self._writers.writer(self._site.host(state.host)))
+        except (Interrupted, Waiting):
+            raise
+        except RunbookError as error:
+            self.settle(state, Status.UNKNOWN, note=f"nobody can look: {error.what}")
+            return Status.UNKNOWN
+
+    def _look(self, state: ActionState, writer: Writer) -> Status:
+        outcome = writer.look(state.job)
+        if outcome.state is JobState.RUNNING:
+            self._rec.say(f"{state.title}: still running, waiting for it", host=state.host)
+        while outcome.state is JobState.RUNNING:
+            if self.stop.wait(LOOK_EVERY):
+                raise Stopped("stopped by the operator; the job goes on")
+            outcome = writer.look(state.job)
+            last = outcome.tail.strip().rsplit("\n", 1)[-1]
+            self._rec.emit("output", state.step, state.host, line=last)
+        if outcome.state is JobState.ABSENT:
+            status, note = Status.PENDING, "it was never started"
+        else:
+            status, note = judge(outcome, tuple(state.action["do"].get("expect", (0,))))
+        self.touched.add(state.host)
+        self.settle(state, status, outcome.exit, note)
+        return status
+
+    def settle(
+        self, state: ActionState, status: Status, exit_: int | None = None, note: str = ""
+    ) -> None:
+        """Record how an earlier start ended."""
+        self._rec.emit(
+            "end",
+            state.step,
+            state.host,
+            state.id,
+            job=state.job,
+            status=status.value,
+            exit=exit_,
+            note=note,
+        )
+
+    # --- checking ---------------------------------------------------------------------------------
+
+    def check(self, step: str, checks: Sequence[Check], known: Facts) -> dict[str, Verdict]:
+        """The verdict of each check, by id; patient ones are asked until they pass or time out."""
+        verdicts: dict[str, Verdict] = {}
+        if len({check.id for check in checks}) < len(checks):
+            raise RunbookError(f"step {step} asks two checks of one id", hint="report this")
+        began = time.monotonic()
+        left = list(checks)
+        while left:
+            wanted: dict[str, list[Read]] = {}
+            for check in left:
+                for host, read in check.reads:
+                    wanted.setdefault(host, []).append(read)
+            queries = [q for check in left for q in check.queries]
+            facts = known.merged(self.gather(wanted, queries, step))
+            spent = time.monotonic() - began
+            waiting: list[Check] = []
+            for check in left:
+                verdict = check.judge(facts)
+                verdicts[check.id] = verdict
+                if verdict.ok is not True and spent < check.patience:
+                    waiting.append(check)
+                    continue
+                self._rec.emit(
+                    "check",
+                    step,
+                    id=check.id,
+                    title=check.title,
+                    ok=verdict.ok,
+                    observed=verdict.observed,
+                    remedy=verdict.remedy,
+                )
+            left = waiting
+            if left and self.stop.wait(min(check.every for check in left)):
+                raise Stopped("stopped by the operator")
+        return verdicts
+
+    # --- side by side -----------------------------------------------------------------------------
+
+    def _each(self, hosts: Iterable[str], work: Callable[[str], T]) -> dict[str, T]:
+        """`work` for each host in a thread of ours; the first error is raised when all ended."""
+        names = list(hosts)
+        if not names:
+            return {}
+        with ThreadPoolExecutor(min(THREADS, len(names)), thread_name_prefix="host") as pool:
+            futures = {name: pool.submit(work, name) for name in names}
+        return {name: future.result() for name, future in futures.items()}
+
+
+def judge(outcome: Outcome, expect: Sequence[int]) -> tuple[Status, str]:
+    """A job's outcome as a status, with one line that says why it is not OK."""
+    said = gist(outcome.tail)
+    if outcome.state is JobState.DONE:
+        if outcome.exit in expect:
+            return Status.OK, ""
+        if outcome.exit == shell.CHANGED:
+            return Status.FAILED, f"the host changed since the plan was made: {said}"
+        if outcome.exit == 124:
+            return Status.FAILED, f"took longer than allowed and was ended: {said}"
+        return Status.FAILED, f"exit {outcome.exit}: {said}".removesuffix(": ")
+    if outcome.state is JobState.ABSENT:
+        return Status.UNKNOWN, "the host knows nothing of it"
+    return Status.UNKNOWN, outcome.note or "nobody can tell how it ended"
+
+
+def gist(tail: str) -> str:
+    """The line of an output that says most: its last error, else its last line."""
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    errors = [line for line in lines if line.lower().startswith(("error", "e:", "fatal"))]
+    return next(reversed(errors or lines), "")

@@ -1,0 +1,263 @@
+"""Doing exactly what was approved: stage by stage, canary first, on facts read right before.
+
+After a failure the operator decides per host; a retry looks first and does only what is still
+needed, and the stages that take temporary permissions back run in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+from runbook import plan as planning
+from runbook.approval import Approval, SkipStep
+from runbook.crew import Crew, Failure
+from runbook.errors import OutcomeUnknown, RunbookError
+from runbook.model import Later, Site, Stage, Status, Step
+from runbook.plan import StagePlan
+from runbook.ports import Choice, Question, Reply
+from runbook.recorder import Recorder
+from runbook.scout import QUIT, Scout
+
+_OF_A_HOST = ("shell", "exclude")
+
+
+class UndoStep(Exception):
+    """The operator wants this step taken back."""
+
+
+class Doing:
+    """Carries out the stages of a step."""
+
+    def __init__(
+        self,
+        site: Site,
+        recorder: Recorder,
+        crew: Crew,
+        scout: Scout,
+        approval: Approval,
+        lock_lost: Callable[[], bool],
+    ) -> None:
+        self._site = site
+        self._rec = recorder
+        self._crew = crew
+        self._scout = scout
+        self._approval = approval
+        self._lock_lost = lock_lost
+
+    def step(self, step: Step) -> None:
+        """All stages of the step, or the error that ended it."""
+        ran: set[str] = set()
+        try:
+            for stage in step.stages:
+                ran.add(stage.id)
+                self._stage(step, stage)
+        except Exception:
+            self._take_back(step, ran)
+            raise
+
+    def _take_back(self, step: Step, ran: Collection[str]) -> None:
+        """After a failure: the stages that close what earlier ones opened, and nothing else."""
+        if self._rec.state.unknown() or self._lock_lost():
+            return  # a job, or somebody else, may be at work there; --resume comes back to it
+        approved = self._rec.state.step(step.id).approved
+        for stage in (s for s in step.stages if s.always and s.id not in ran):
+            self._crew.stop.clear()
+            try:
+                self._scout.refresh(step)
+                actions = self._approval.stage(stage).actions
+                due = [a for a in actions if a.digest() in approved]
+                for action in (a for a in actions if a not in due):
+                    text = f"NOT taken back, it was not approved: {action.title}"
+                    self._rec.say(text, "error", step.id, action.host)
+                for failure in self._crew.perform(step.id, due):
+                    self._rec.say(f"{stage.title}: {failure.note}", "error", step.id, failure.host)
+            except RunbookError as error:
+                self._rec.say(f"{stage.title}: {error}", "error", step.id)
+
+    def _stage(self, step: Step, stage: Stage) -> None:
+        if self._crew.touched:
+            self._scout.refresh(step)
+        prior = self._known(step, stage)
+        if not prior.actions:
+            return
+        self._rec.emit("stage", step.id, title=stage.title, id=stage.id)
+        self._approval.ahead(step, prior)
+        hosts = prior.hosts
+        whole = planning.make_stage(stage, self._site, self._scout.facts)
+        everybody = {*whole.hosts, *(later.host for later in whole.later)}
+        rollout = self._site.rollout
+        groups = tuple(planning.batches(hosts, rollout)) if stage.rollout else (hosts,)
+        failed: set[str] = set()
+        for number, group in enumerate(groups):
+            for failure in self._group(step, stage, group, everybody):
+                if failure.host in self._rec.state.excluded:
+                    continue
+                failed.add(failure.host)
+                known = failure.status is Status.FAILED and self._scout.may_exclude(failure.host)
+                if known and number and len(failed) <= rollout.max_failures:
+                    self._scout.exclude(failure.host, f"failed: {failure.note}"[:300])
+                else:
+                    self._mend(step, stage, failure)
+
+    def _known(self, step: Step, stage: Stage) -> StagePlan:
+        """The stage's plan with nothing left to `Later`: the stages it waited for ran."""
+        plan = self._approval.stage(stage)
+        while plan.later:
+            # What an earlier stage did elsewhere may show here: a request made on one host
+            # appears on the CA, which was not touched itself.
+            self._scout.refresh(step, {later.host for later in plan.later if later.host})
+            plan = self._approval.stage(stage)
+            if plan.later:
+                self._wait_for(step, plan.later[0])
+        return plan
+
+    def _wait_for(self, step: Step, later: Later) -> None:
+        question = _question(step, Failure(later.host, Status.FAILED, f"not known: {later.what}"))
+        choices = tuple(c for c in question.choices if c.key not in ("retry", "exclude"))
+        body = f"It should be known after {later.after}."
+        match self._rec.ask(replace(question, body=body, choices=choices)):
+            case Reply("quit"):
+                raise RunbookError(f"not known: {later.what}", host=later.host)
+            case Reply("skip", text):
+                raise SkipStep(text)
+            case Reply("undo"):
+                raise UndoStep
+
+    def _group(
+        self, step: Step, stage: Stage, group: Collection[str], everybody: Collection[str]
+    ) -> list[Failure]:
+        """One batch: read, plan, do, check. A host that fell silent has failed, not finished."""
+        plan = self._fresh(step, stage, group)
+        failures = [
+            Failure(host, Status.FAILED, self._crew.troubles[host].what)
+            for host in group
+            if host in self._crew.troubles
+        ]
+        failures += [
+            Failure(later.host, Status.FAILED, f"not known: {later.what}")
+            for later in plan.later
+            if later.host in group and later.host not in {f.host for f in failures}
+        ]
+        failures += self._crew.perform(step.id, plan.on(group))
+        bad = {f.host for f in failures}
+        return failures + self._judge(step, stage, group, bad, everybody)
+
+    def _fresh(self, step: Step, stage: Stage, group: Collection[str]) -> StagePlan:
+        """The stage's plan on facts read after the last question, all of it approved."""
+        while True:
+            self._scout.refresh(step, group)
+            plan = self._approval.stage(stage)
+            plan = replace(plan, actions=plan.on(group))
+            if not self._approval.require(step, plan):
+                return plan
+
+    def _judge(
+        self,
+        step: Step,
+        stage: Stage,
+        group: Collection[str],
+        bad: Collection[str] = (),
+        everybody: Collection[str] | None = None,
+    ) -> list[Failure]:
+        """The stage's checks for the hosts just changed; one not passed is its host's failure.
+
+        A check that looks only at hosts the stage does not change (the CA) gates every batch.
+        """
+        checks = []
+        for check in self._scout.checks(stage.checks):
+            hosts = {host for host, _ in check.reads}
+            elsewhere = everybody is not None and hosts.isdisjoint(everybody)
+            if hosts & set(group) - set(bad) or (elsewhere and not bad):
+                checks.append(check)
+        verdicts = self._crew.check(step.id, checks, self._scout.facts)
+        result = []
+        for check in checks:
+            verdict = verdicts[check.id]
+            if verdict.ok is not True:
+                host = next((h for h, _ in check.reads if h in group), "")
+                more = f" ({verdict.remedy})" if verdict.remedy else ""
+                note = f"{check.title}: {verdict.observed}{more}"
+                result.append(Failure(host, Status.FAILED, note))
+        return result
+
+    # --- after a failure --------------------------------------------------------------------------
+
+    def _mend(self, step: Step, stage: Stage, failure: Failure) -> None:
+        """Ask what to do about a failure, until it is one no more."""
+        current: Failure | None = failure
+        while current:
+            question = _question(step, current)
+            if not self._scout.may_exclude(current.host):
+                choices = tuple(c for c in question.choices if c.key != "exclude")
+                question = replace(question, choices=choices)
+            reply = self._rec.ask(question)
+            match reply.key:
+                case "quit":
+                    raise _reason(current)
+                case "exclude":
+                    self._scout.exclude(current.host, reply.text or current.note[:300])
+                    return
+                case "skip":
+                    raise SkipStep(reply.text)
+                case "undo":
+                    raise UndoStep
+            current = self._again(step, stage, current, reply)
+
+    def _again(self, step: Step, stage: Stage, failure: Failure, reply: Reply) -> Failure | None:
+        """Look first; then, where the answer was to retry, do what is still needed."""
+        actions = self._rec.state.step(step.id).actions
+        state = actions.get(failure.action.id) if failure.action else None
+        if state and state.status in (Status.UNKNOWN, Status.RUNNING):
+            self._crew.resolve(state)
+        hosts = {failure.host} - {""}
+        self._scout.refresh(step, hosts)
+        if trouble := self._crew.troubles.get(failure.host):
+            return Failure(failure.host, Status.FAILED, trouble.what, failure.action, trouble)
+        if state and state.status is not Status.OK:
+            needed = self._approval.needed(step, state.id, state.host)
+            if needed is None or (needed and reply.key != "retry"):
+                return failure
+            if not needed:
+                self._crew.settle(state, Status.OK, note="found done by looking")
+        left = self._approval.stage(stage).on({failure.host})
+        if left and reply.key != "retry":
+            return failure
+        if left:
+            left = self._fresh(step, stage, {failure.host}).actions
+            if failures := self._crew.perform(step.id, left):
+                return failures[0]
+        return next(iter(self._judge(step, stage, {failure.host})), None)
+
+
+def _question(step: Step, failure: Failure) -> Question:
+    what = failure.action.title if failure.action else failure.note
+    choices = (
+        Choice("check", "Look again"),
+        Choice("retry", "Look, and do it again where it is still needed"),
+        Choice("shell", f"Shell on {failure.host}"),
+        Choice("exclude", f"Leave {failure.host} out, shown to the end", needs_text=True),
+        Choice("skip", "Skip the step; says why", needs_text=True),
+        Choice("undo", f"Take back what {step.id} did"),
+        QUIT,
+    )
+    missing = {"" if step.skippable else "skip", *(() if failure.host else _OF_A_HOST)}
+    hint = failure.cause.hint if failure.cause else ""
+    return Question(
+        "unknown" if failure.status is Status.UNKNOWN else "failure",
+        f"{failure.host}: {what}" if failure.host else what,
+        "\n".join(x for x in (failure.note, failure.tail, hint) if x),
+        tuple(c for c in choices if c.key not in missing),
+        step=step.id,
+        host=failure.host,
+        subject=failure.action,
+    )
+
+
+def _reason(failure: Failure) -> RunbookError:
+    """The error a failure ends the run with."""
+    if failure.status is Status.UNKNOWN:
+        return OutcomeUnknown(failure.note, host=failure.host, hint="pmrunbook --resume looks")
+    if failure.cause:
+        return failure.cause
+    return RunbookError(failure.note, host=failure.host, hint="pmrunbook --resume")

@@ -1,0 +1,379 @@
+"""The engine: read, plan, ask, read again, do exactly what was approved, verify.
+
+It emits events and asks questions; it knows no face, no ssh and no Puppet. A dry run is this same
+engine over a crew without writers.
+"""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from runbook.approval import Approval, SkipStep
+from runbook.crew import Crew, Stopped
+from runbook.doing import Doing, UndoStep
+from runbook.errors import (
+    Interrupted,
+    OutcomeUnknown,
+    RunbookError,
+    StateRefuses,
+    TrustError,
+    UsageError,
+    Waiting,
+)
+from runbook.model import Check, Runbook, Site, Status, Step, Verdict
+from runbook.ports import Choice, Question
+from runbook.recorder import Recorder
+from runbook.scout import QUIT, Scout
+from runbook.state import ActionState
+from runbook.symbols import count
+from runbook.undo import PREFIX
+
+
+class Lock(Protocol):
+    """The site's lock; `take` raises Locked. Once it is `lost` nothing more may be changed."""
+
+    lost: bool
+
+    def take(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What of the runbook is asked for."""
+
+    mode: str = "run"  # "run" | "resume" | "dry-run" | "verify"
+    steps: tuple[str, ...] = ()  # empty: all
+    hosts: tuple[str, ...] = ()  # empty: all
+    operator: str = ""
+
+
+def new_run() -> str:
+    """An id for a run: when it began and what nobody else's id has."""
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+class Engine:
+    """One run of a runbook on a site."""
+
+    def __init__(
+        self,
+        site: Site,
+        runbook: Runbook,
+        recorder: Recorder,
+        crew: Crew,
+        options: Options,
+        lock: Lock | None = None,
+        undo: Callable[[str], None] | None = None,
+    ) -> None:
+        self._site = site
+        self._runbook = runbook
+        self._rec = recorder
+        self._crew = crew
+        self._mode = options.mode
+        self._lock = lock
+        self._undo = undo
+        self._locked = False
+        self._due = due(runbook, options.steps)
+        self._scout = Scout(site, runbook, recorder, crew)
+        self._approval = Approval(site, recorder, self._scout, options.operator, options.hosts)
+        self._limited = bool(options.hosts)
+        self._acted = False  # whether a step of this run set out to change anything
+        self._hindrance: RunbookError | None = None  # the worst a dry run met
+        self._doing = Doing(
+            site, recorder, crew, self._scout, self._approval, lambda: bool(lock and lock.lost)
+        )
+
+    def run(self) -> None:
+        """Every step that is due, in order; returns when all are done, raises otherwise."""
+        try:
+            if self._mode == "resume":
+                # The run that broke off left its lock: ours to hold, and to give back in the end.
+                self._take_lock()
+            self._clear_unknown()
+            self._scout.begin(self._due)
+            for step in self._due:
+                self._step(step)
+            if self._hindrance:
+                raise self._hindrance
+        finally:
+            self._leave()
+
+    # --- one step ---------------------------------------------------------------------------------
+
+    def _step(self, step: Step) -> None:
+        self._rec.emit("step_started", step.id, title=step.title)
+        try:
+            if self._mode == "dry-run":
+                self._preview(step)
+                return
+            status, why = self._carry_out(step)
+        except SkipStep as skip:
+            self._done(step, Status.SKIPPED, str(skip))
+        except UndoStep:
+            self._done(step, Status.FAILED, "to be taken back")
+            if self._undo:
+                self._undo(step.id)
+            raise RunbookError(f"step {step.id} was taken back", hint="pmrunbook") from None
+        except RunbookError as error:
+            self._done(step, _AFTER.get(type(error), Status.FAILED), str(error))
+            raise
+        else:
+            self._done(step, status, why)
+
+    def _preview(self, step: Step) -> None:
+        """The same reads, findings and plan as a real run, and then nothing."""
+        silent, blockers = self._scout.silent(step), self._scout.find(step)
+        plan = self._approval.plan(step)
+        self._approval.show(plan)
+        left = [
+            *([f"{count(len(silent), 'host')} cannot be read"] if silent else []),
+            *([f"{count(len(blockers), 'finding')} to clear"] if blockers else []),
+        ]
+        if blockers and not self._hindrance:
+            self._hindrance = RunbookError("findings have to be cleared first")
+        for trouble in (self._crew.troubles.get(host) for host in silent):
+            if trouble and not isinstance(self._hindrance, TrustError):
+                self._hindrance = trouble
+        self._done(step, Status.BLOCKED if left else Status.PENDING, "; ".join(left))
+
+    def _carry_out(self, step: Step) -> tuple[Status, str]:
+        self._need(step)
+        if self._acted:
+            # What an earlier step changed may show on hosts it never touched: a name, a port.
+            self._scout.refresh(step, self._scout.hosts())
+        self._scout.reach(step)
+        self._scout.clear_blockers(step)
+        plan = self._approval.plan(step)
+        self._approval.show(plan)
+        if not plan.empty:
+            self._take_lock()
+            self._approval.ask(plan)
+            self._acted = True
+            self._doing.step(step)
+        if self._crew.touched:
+            self._scout.refresh(step)
+        if self._limited and (left := self._approval.left(step)):
+            # Its proof is about all hosts: it stands when they are done.
+            return Status.PENDING, f"{count(left, 'action')} left on hosts not asked for"
+        self._prove(step)
+        return Status.OK, "nothing to do" if plan.empty else ""
+
+    def _done(self, step: Step, status: Status, why: str = "") -> None:
+        self._rec.emit("step_done", step.id, status=status.value, why=why)
+
+    def _need(self, step: Step) -> None:
+        for need in step.needs:
+            status = self._rec.state.step(need).status
+            if status is not Status.OK:
+                raise StateRefuses(
+                    f"step {step.id} needs step {need}, which is {status.value}",
+                    hint=f"pmrunbook --step {need}",
+                )
+
+    # --- proof ------------------------------------------------------------------------------------
+
+    def _prove(self, step: Step) -> None:
+        """The step's checks on fresh facts; what does not pass is the operator's to decide."""
+        while True:
+            if self._crew.touched:
+                self._scout.refresh(step)
+            # A host that the change itself cut off must not vanish from the proof.
+            self._scout.reach(step)
+            checks = self._scout.checks(step.checks)
+            verdicts = self._crew.check(step.id, checks, self._scout.facts)
+            bad = [c for c in checks if verdicts[c.id].ok is not True]
+            if not bad:
+                return
+            host = next((h for c in bad for h, _ in c.reads), "")
+            reply = self._rec.ask(
+                Question(
+                    "failure",
+                    f"{len(bad)} of {count(len(checks), 'check')} did not pass",
+                    "\n".join(_not_passed(c, verdicts[c.id]) for c in bad),
+                    (
+                        Choice("check", "Check again"),
+                        *((Choice("shell", f"Shell on {host}"),) if host else ()),
+                        Choice("undo", f"Take back what {step.id} did"),
+                        QUIT,
+                    ),
+                    step=step.id,
+                    host=host,
+                )
+            )
+            if reply.key == "quit":
+                first = verdicts[bad[0].id]
+                raise RunbookError(f"{bad[0].title}: {first.observed}", hint=first.remedy)
+            if reply.key == "undo":
+                raise UndoStep
+            self._scout.refresh(step, self._scout.hosts())
+
+    def verify(self) -> bool:
+        """Ask every check again and plan again: true when all holds and nothing is left to do."""
+        self._scout.begin(self._due)
+        held = [self._verified(step) for step in self._due]
+        return all(held)
+
+    def _verified(self, step: Step) -> bool:
+        self._rec.emit("step_started", step.id, title=step.title)
+        silent, blockers = self._scout.silent(step), self._scout.find(step)
+        verdicts = self._crew.check(step.id, self._scout.checks(step.checks), self._scout.facts)
+        failed = sum(v.ok is not True for v in verdicts.values())
+        plan = self._approval.plan(step)
+        self._rec.emit(
+            "check",
+            step.id,
+            id=f"{step.id}/nothing-left",
+            title=f"nothing is left to do: {step.title.lower()}",
+            ok=plan.empty,
+            observed="; ".join([a.title for a in plan.actions][:3]),
+            remedy="" if plan.empty else f"pmrunbook --step {step.id}",
+        )
+        why = [
+            text
+            for bad, text in (
+                (silent, f"{count(len(silent), 'host')} cannot be read"),
+                (blockers, f"{count(len(blockers), 'finding')} to clear"),
+                (failed, f"{count(failed, 'check')} not passed"),
+                (not plan.empty, f"{count(len(plan.actions), 'action')} left to do"),
+            )
+            if bad
+        ]
+        self._done(step, Status.FAILED if why else Status.OK, "; ".join(why))
+        return not why
+
+    # --- beginning and ending ---------------------------------------------------------------------
+
+    def _take_lock(self) -> None:
+        if self._lock and not self._locked:
+            self._lock.take()
+            self._locked = True
+
+    def _leave(self) -> None:
+        """Repay what can be repaid and give the lock back, however the run ended."""
+        if not self._locked or not self._lock:
+            return
+        try:
+            self._repay()
+        finally:
+            self._locked = False
+            try:
+                self._lock.release()
+            except RunbookError as error:
+                self._rec.say(f"the lock stays until it expires: {error}", "warning")
+
+    def _repay(self) -> None:
+        if self._lock and self._lock.lost:
+            self._rec.say("the lock is somebody else's: nothing more is changed", "error")
+            return
+        dark = {action.host for action in self._rec.state.unknown()}
+        for debt in tuple(self._rec.state.debts.values()):
+            if debt.host in dark:
+                text = f"still open: {debt.title}; pmrunbook --resume repays it"
+                self._rec.say(text, "warning", debt.step, debt.host)
+                continue
+            self._crew.stop.clear()
+            self._crew.repay(debt)
+
+    def _clear_unknown(self) -> None:
+        """Before anything else: how did what was started end? By looking, never by repeating."""
+        if self._mode == "dry-run":
+            return
+        for state in self._rec.state.unknown():
+            self._take_lock()
+            if self._crew.resolve(state) is Status.UNKNOWN:
+                self._decide(state)
+
+    def _decide(self, state: ActionState) -> None:
+        """Nobody can tell how it ended: does the host, read now, still need it?"""
+        while True:
+            needed = self._needed(state)
+            if needed is False:
+                self._crew.settle(state, Status.OK, note="found done by looking")
+                return
+            if needed and state.id.startswith(PREFIX):
+                self._crew.settle(state, Status.PENDING, note="not taken back yet")
+                return
+            reply = self._rec.ask(_unknown(state, needed))
+            if reply.key == "quit":
+                raise OutcomeUnknown(
+                    f"{state.title}: {state.note}",
+                    host=state.host,
+                    hint="look at the host, then: pmrunbook --resume",
+                )
+            if reply.key == "retry":
+                self._crew.settle(state, Status.PENDING, note="to be done again, says the operator")
+                return
+            if reply.key == "failed":
+                self._crew.settle(state, Status.FAILED, note=f"says the operator: {reply.text}")
+                return
+            if self._crew.resolve(state) is not Status.UNKNOWN:
+                return
+
+    def _needed(self, state: ActionState) -> bool | None:
+        """Whether an action in the dark is still to be done; None: nobody can tell.
+
+        One that takes another back is done when that other one is needed again.
+        """
+        known = {step.id: step for step in self._runbook.steps}
+        if state.step not in known:
+            return None
+        step = known[state.step]
+        self._scout.refresh(step, self._scout.hosts())
+        if state.id.startswith(PREFIX):
+            again = self._approval.needed(step, state.id.removeprefix(PREFIX), state.host)
+            return None if again is None else not again
+        return self._approval.needed(step, state.id, state.host)
+
+
+_AFTER = {
+    OutcomeUnknown: Status.UNKNOWN,
+    Interrupted: Status.PENDING,
+    Stopped: Status.PENDING,
+    Waiting: Status.WAITING,
+}
+
+
+def _unknown(state: ActionState, needed: bool | None) -> Question:
+    told = {True: "The host, read again, still needs it.", None: "The hosts do not tell."}
+    choices = (
+        Choice("check", "Look again"),
+        *((Choice("retry", "It may be done again"),) if needed else ()),
+        Choice("failed", "Count it as failed; says why", needs_text=True),
+        Choice("shell", f"Shell on {state.host}"),
+        QUIT,
+    )
+    return Question(
+        "unknown",
+        f"{state.host}: {state.title}",
+        f"It was started; {state.note or 'nobody can tell how it ended'}. {told.get(needed, '')}",
+        choices,
+        step=state.step,
+        host=state.host,
+        subject=state,
+    )
+
+
+def due(runbook: Runbook, asked: tuple[str, ...]) -> tuple[Step, ...]:
+    """The steps asked for (none: all) and what they need, in order; UsageError for others."""
+    known = {step.id: step for step in runbook.steps}
+    wanted: set[str] = set()
+    left = list(asked or known)
+    while left:
+        name = left.pop()
+        if name not in known:
+            raise UsageError(f"there is no step {name}", hint=f"steps: {', '.join(known)}")
+        if name not in wanted:
+            wanted.add(name)
+            left.extend(known[name].needs)
+    return tuple(step for step in runbook.steps if step.id in wanted)
+
+
+def _not_passed(check: Check, verdict: Verdict) -> str:
+    text = f"{check.title}: {verdict.observed}"
+    return f"{text}\n  {verdict.remedy}" if verdict.remedy else text

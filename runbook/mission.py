@@ -1,0 +1,320 @@
+"""One command of the operator's, wired: the engine, the hosts, the journal and a face."""
+
+from __future__ import annotations
+
+import getpass
+import itertools
+import os
+import socket
+import time
+import traceback
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from runbook import __version__
+from runbook.crew import Crew, Stopped
+from runbook.engine import Engine, Options, new_run
+from runbook.errors import Exit, Interrupted, RunbookError, StateRefuses, UsageError
+from runbook.journal import Journal, Transcripts, private_folder, read, site_folder
+from runbook.lock import Holder, SiteLock
+from runbook.model import Event, Runbook, Site, Status
+from runbook.ports import Choice, Face, Question, Writers
+from runbook.recorder import Recorder
+from runbook.state import RunState, fold
+from runbook.symbols import count
+from runbook.undo import Undo
+
+GROUP = "pmrunbook.runbooks"
+CHANGES = ("run", "resume", "undo", "repay")
+
+
+def load_runbook(name: str = "scaling") -> Runbook:
+    """The runbook installed under `name`; sites bring their own through the same entry points."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in found:
+        raise UsageError(f"there is no runbook {name}", hint=f"installed: {', '.join(found)}")
+    runbook = found[name].load()
+    if not isinstance(runbook, Runbook):
+        raise UsageError(f"{found[name].value} is not a runbook")
+    return runbook
+
+
+def operator() -> str:
+    """Who types, and where: what the journal and the lock say."""
+    user = os.environ.get("SUDO_USER") or getpass.getuser()
+    return f"{user}@{socket.gethostname()}"
+
+
+class Mission:
+    """What a face is handed; see `runbook.ports.Mission`."""
+
+    def __init__(
+        self,
+        site: Site,
+        runbook: Runbook,
+        mode: str = "run",
+        *,
+        steps: tuple[str, ...] = (),
+        hosts: tuple[str, ...] = (),
+        new: bool = False,
+    ) -> None:
+        self.site = site
+        self.runbook = runbook
+        self.mode = mode
+        self._steps = steps
+        self._hosts = hosts
+        self._new = new
+        self._folder = site_folder(site.name)
+        self._crew: Crew | None = None
+        self._stopped = False
+        self._run = ""
+
+    def past(self) -> RunState:
+        if self.mode not in CHANGES:
+            return RunState()
+        return fold(read(self._folder / "journal.jsonl")[0])
+
+    def transcript(self, step: str, host: str) -> Path:
+        return Transcripts(self._folder / "transcripts" / (self._run or "none")).path(step, host)
+
+    def shell(self, host: str) -> list[str]:
+        from runbook.terminal import shell_command
+
+        return shell_command(self.site.host(host))
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._crew:
+            self._crew.stop.set()
+
+    def run(self, face: Face) -> int:
+        try:
+            return self._run_with(face)
+        except RunbookError as error:  # before there was anything to record it in
+            recorder = Recorder(face)
+            recorder.emit("run_ended", exit=int(error.exit), why=str(error), hint=error.hint)
+            return int(error.exit)
+
+    def _run_with(self, face: Face) -> int:
+        changes = self.mode in CHANGES
+        journal = Journal(self._folder) if changes else None
+        transcripts = None
+        hosts = lock_hosts = None
+        try:
+            past = journal.events if journal else self._history()
+            self._run = self._begin(fold(past))
+            if journal:
+                transcripts = Transcripts(self._folder / "transcripts" / self._run)
+            recorder = Recorder(face, journal, transcripts, past)
+            from runbook.dns import NameServers
+            from runbook.secrets import Secrets
+            from runbook.ssh import Hosts
+
+            secrets = Secrets(lambda label: self._prompt(recorder, label))
+
+            def trust(host: str, kind: str, fingerprint: str) -> bool:
+                return self._trust(recorder, host, kind, fingerprint)
+
+            hosts = Hosts(self.site, secrets.get, trust)
+            names = NameServers(self.site.dns, secrets.get)
+            number = itertools.count(len(past))
+            self._crew = Crew(
+                self.site,
+                recorder,
+                hosts,
+                names,
+                hosts.writers() if changes else None,
+                names if changes else None,
+                self.runbook.prelude,
+                lambda: f"{self._run}-{next(number)}",
+            )
+            recorder.face_lost = self.stop
+            if self._stopped:
+                self._crew.stop.set()
+            self._announce(recorder)
+            # A connection of its own: the heartbeat must not wait behind a long job there.
+            lock_hosts = Hosts(self.site, secrets.get, trust) if changes else None
+            lock = self._lock(lock_hosts.writers(), recorder) if lock_hosts else None
+            code, why, hint = self._attempt(recorder, self._crew, lock)
+            recorder.emit("run_ended", exit=int(code), why=why, hint=hint)
+            return int(code)
+        finally:
+            if transcripts:
+                transcripts.close()
+            for opened in (hosts, lock_hosts):
+                if opened:
+                    opened.close()
+            if journal:
+                journal.close()
+
+    def _history(self) -> list[Event]:
+        """What a command that changes nothing may know of earlier runs."""
+        if self.mode != "undo-dry-run":
+            return []
+        return read(self._folder / "journal.jsonl")[0]
+
+    def _attempt(
+        self, recorder: Recorder, crew: Crew, lock: SiteLock | None
+    ) -> tuple[Exit, str, str]:
+        """Do what was asked; how it ended, as exit code, sentence and what to type next."""
+        try:
+            return self._perform(recorder, crew, lock)
+        except Stopped as error:
+            dark = len(recorder.state.unknown())
+            left = f"; {count(dark, 'job')} may still run on the hosts" if dark else ""
+            return Exit.INTERRUPTED, f"{error}{left}", self._way_on()
+        except RunbookError as error:
+            return error.exit, str(error), error.hint
+        except Exception as error:  # noqa: BLE001  # the face must end, and the journal say why
+            trace = private_folder(self._folder) / "crash.txt"
+            fd = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(fd, "w") as handle:
+                traceback.print_exc(file=handle)
+            what = f"a bug in pmrunbook {__version__}: {type(error).__name__}"
+            return Exit.FAILED, what, f"please report {trace}; then: pmrunbook --resume"
+
+    def _perform(
+        self, recorder: Recorder, crew: Crew, lock: SiteLock | None
+    ) -> tuple[Exit, str, str]:
+        undo = Undo(self.runbook, recorder, crew, operator())
+        if self.mode == "undo-dry-run":
+            for step in self._steps:
+                undo.run(step, dry=True)
+            return Exit.DONE, "nothing was changed", f"pmrunbook undo {self._steps[0]}"
+        if lock and self.mode in ("undo", "repay"):
+            lock.take()
+            try:
+                if self.mode == "repay":
+                    return _repay(recorder, crew)
+                for step in self._steps:
+                    undo.run(step)
+            finally:
+                lock.release()
+            return Exit.DONE, "taken back", ""
+        options = Options(self.mode, self._steps, self._hosts, operator())
+        engine = Engine(self.site, self.runbook, recorder, crew, options, lock, undo.run)
+        if self.mode == "verify":
+            good = engine.verify()
+            return (
+                (Exit.DONE, "all of it holds", "") if good else (Exit.FAILED, "not all holds", "")
+            )
+        engine.run()
+        if self.mode == "dry-run":
+            return Exit.DONE, "nothing was changed", "pmrunbook"
+        if dark := len(recorder.state.unknown()):
+            return Exit.UNKNOWN, f"{count(dark, 'outcome')} unknown", "pmrunbook --resume"
+        out = len(recorder.state.excluded)
+        left = f"; {count(out, 'host')} left out" if out else ""
+        return Exit.DONE, f"done{left}", "pmrunbook report" if not out else "pmrunbook status"
+
+    def _way_on(self) -> str:
+        return f"pmrunbook undo {self._steps[0]}" if self.mode == "undo" else "pmrunbook --resume"
+
+    def _begin(self, past: RunState) -> str:
+        """The id of this run, or why it may not begin."""
+        if self.mode == "resume":
+            if not past.run:
+                raise StateRefuses("there is no run to go on with", hint="pmrunbook")
+            if past.mode not in ("run", "resume"):
+                hint = "pmrunbook undo STEP goes on with it; pmrunbook starts a run"
+                raise StateRefuses(f"the last command was not a run: {past.mode}", hint=hint)
+            self._take_up(past.asked)
+            for what, before, now in (
+                ("the inventory", past.inventory, self.site.digest),
+                ("the runbook", past.runbook, self.runbook.digest),
+            ):
+                if before != now:
+                    raise StateRefuses(
+                        f"{what} changed since that run was started",
+                        hint="put it back as it was; or: pmrunbook --new, which looks at what "
+                        "is unknown, then plans afresh (what is done is found done)",
+                    )
+            return past.run
+        dark, debts = len(past.unknown()), len(past.debts)
+        if self.mode == "run" and not self._new and (dark or debts):
+            raise StateRefuses(
+                f"the last run left {dark} unknown outcomes and {debts} open debts",
+                hint="pmrunbook --resume goes on with it; pmrunbook --new starts afresh",
+            )
+        return new_run()
+
+    def _take_up(self, asked: Mapping[str, Any]) -> None:
+        """A run that was limited to some steps and hosts goes on with those."""
+        steps, hosts = tuple(asked.get("steps", ())), tuple(asked.get("hosts", ()))
+        if self._steps not in ((), steps) or self._hosts not in ((), hosts):
+            raise StateRefuses(
+                f"that run was asked for steps {', '.join(steps) or 'all'} "
+                f"on hosts {', '.join(hosts) or 'all'}",
+                hint="pmrunbook --resume alone goes on with it; pmrunbook --new starts another",
+            )
+        self._steps, self._hosts = steps, hosts
+
+    def _announce(self, recorder: Recorder) -> None:
+        recorder.emit(
+            "run_started",
+            run=self._run,
+            mode=self.mode,
+            resumed=self.mode == "resume",
+            asked={"steps": list(self._steps), "hosts": list(self._hosts)},
+            site=self.site.name,
+            operator=operator(),
+            version=__version__,
+            inventory=self.site.digest,
+            runbook=self.runbook.digest,
+            steps={s.id: s.title for s in self.runbook.steps},
+            hosts=[h.name for h in self.site.hosts],
+        )
+
+    def _lock(self, writers: Writers, recorder: Recorder) -> SiteLock:
+        host = self.runbook.lock_host(self.site)
+        who, _, where_from = operator().partition("@")
+        me = Holder(who, where_from, self._why(), self._run)
+
+        def lost(where: str) -> None:
+            recorder.say("somebody broke our lock: stopping", "error", host=where)
+            self.stop()
+
+        return SiteLock(lambda: writers.writer(self.site.host(host)), host, me, lost)
+
+    def _why(self) -> str:
+        what = ", ".join(self._steps) or self.runbook.title
+        return f"{self.mode}: {what}, {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC"
+
+    def _prompt(self, recorder: Recorder, label: str) -> str:
+        question = Question("secret", label, "", (Choice("ok", "OK", needs_text=True),))
+        return recorder.ask(question).text
+
+    def _trust(self, recorder: Recorder, host: str, kind: str, fingerprint: str) -> bool:
+        if self._stopped:
+            raise Interrupted("stopped by the operator")
+        reply = recorder.ask(
+            Question(
+                "trust",
+                f"{host} is not in known_hosts",
+                f"Its {kind} key has the fingerprint\n  {fingerprint}\n"
+                "Compare it with what the host's owner gave you. Nothing was sent yet.",
+                (
+                    Choice("no", "Do not trust it"),
+                    Choice("yes", "It is right: add it to known_hosts"),
+                ),
+                host=host,
+                risk="destructive",
+            )
+        )
+        return reply.key == "yes"
+
+
+def _repay(recorder: Recorder, crew: Crew) -> tuple[Exit, str, str]:
+    """End every temporary state that is still there."""
+    dark = {s.host for s in recorder.state.unknown() if crew.resolve(s) is Status.UNKNOWN}
+    for debt in tuple(recorder.state.debts.values()):
+        if debt.host in dark:
+            recorder.say(f"nobody can tell how far it is: {debt.title}", "warning", host=debt.host)
+        else:
+            crew.repay(debt)
+    left = len(recorder.state.debts)
+    if left:
+        return Exit.FAILED, f"{count(left, 'debt')} still open", "pmrunbook log"
+    return Exit.DONE, "nothing temporary is left", ""

@@ -1,0 +1,255 @@
+"""The line-oriented face: sentences, no cursor movement, nothing that a screen reader cannot read.
+
+stdout is data, stderr is narration: the plan and the results go to stdout, questions to stderr.
+With `as_json` stdout is the events, one JSON object a line. It never waits for a key that cannot
+come: without a terminal a question is answered by a flag, or ends the run with exit 7 and the name
+of the flag.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+from runbook.errors import Interrupted, Waiting
+from runbook.model import Event, Status, plain
+from runbook.ports import Question, Reply
+from runbook.symbols import STATUS, ascii_only, count
+
+FLAGS = {
+    "approve": "--yes approves what the plan shows",
+    "changed": "--yes approves what the plan shows",
+    "failure": "--on-failure retry|exclude|undo|quit decides",
+    "unknown": "look at the host, then: pmrunbook --resume, in a terminal",
+    "findings": "put them right, or accept them in the inventory (waivers:)",
+    "human": "do it, then: pmrunbook --resume",
+    "trust": "compare the fingerprint, then add the key to known_hosts",
+    "secret": "name the secret in the inventory by env, file or command",
+}
+OUTPUT_EVERY = 1.0  # seconds between two lines of one host's output
+
+
+class Plain:
+    """A Face for pipes, logs, screen readers and small terminals."""
+
+    def __init__(
+        self,
+        *,
+        yes: bool = False,
+        cut_over: str = "",
+        on_failure: str = "",
+        as_json: bool = False,
+        interactive: bool = False,
+        out: IO[str] | None = None,
+        err: IO[str] | None = None,
+        stdin: IO[str] | None = None,
+    ) -> None:
+        self._yes = yes
+        self._cut_over = cut_over
+        self._on_failure = on_failure
+        self._json = as_json
+        self._interactive = interactive
+        self._out = out or sys.stdout
+        self._err = err or sys.stderr
+        self._in = stdin or sys.stdin
+        self._ascii = ascii_only(os.environ)
+        self._guard = threading.Lock()
+        self.stopped = threading.Event()  # set from outside: a question waits no longer
+        self.shell: Callable[[str], list[str]] | None = None  # the argv of an ssh to a host
+        self._said: dict[str, float] = {}
+        self._retried: set[tuple[str, str]] = set()
+
+    # --- showing ----------------------------------------------------------------------------------
+
+    def show(self, event: Event) -> None:
+        if self._json:
+            record = {"kind": event.kind, "at": round(event.at, 3), **plain(event.data)}
+            for name in ("step", "host", "action"):
+                if value := getattr(event, name):
+                    record[name if name not in record else f"{name}_id"] = value
+            with self._guard:
+                print(json.dumps(record, ensure_ascii=True), file=self._out, flush=True)
+            return
+        text = self._sentence(event, event.data)
+        if text:
+            with self._guard:
+                print(text, file=self._out, flush=True)
+
+    def _sentence(self, event: Event, data: Mapping[str, Any]) -> str:
+        where = f"{event.host}: " if event.host else ""
+        match event.kind:
+            case "run_started":
+                mode = {"dry-run": "DRY RUN: nothing will be changed", "resume": "going on"}
+                return f"== {data['site']}: {mode.get(data['mode'], data['mode'])}"
+            case "step_started":
+                return f"\n== {data['title']}  [{event.step}]"
+            case "unreachable":
+                return f"{self._mark('failed')}  {where}{data['error']}"
+            case "finding":
+                return self._finding(event, data)
+            case "planned":
+                return self._plan(data)
+            case "approved":
+                return f"approved by {data['by']} ({data['how']}), plan {data['digest'][:12]}"
+            case "stage":
+                return f"-- {data['title']}"
+            case "start":
+                return f"{self._mark('running')}  {where}{data['action']['title']}"
+            case "end":
+                note = f": {data['note']}" if data.get("note") else ""
+                title = "done" if data["status"] == "ok" else data["status"]
+                return f"{self._mark(data['status'])}  {where}{title}{note}"
+            case "output":
+                return self._output(event, str(data["line"]))
+            case "check":
+                word = {True: "ok", False: "failed"}.get(data["ok"], "unknown")
+                seen = f": {data['observed']}" if data["observed"] else ""
+                todo = (
+                    f"\n      {data['remedy']}" if data["ok"] is not True and data["remedy"] else ""
+                )
+                return f"{self._mark(word)}  {data['title']}{seen}{todo}"
+            case "message":
+                return f"{where}{data['text']}"
+            case "excluded":
+                return f"{self._mark('excluded')}  {where}left out: {data['reason']}"
+            case "waived":
+                return f"{where}{data['id']} waived: {data['reason']}"
+            case "debt_repaid":
+                return f"{self._mark('ok')}  {where}repaid: {data['id']}"
+            case "step_done":
+                why = f": {data['why'].partition(chr(10))[0]}" if data["why"] else ""
+                return f"{self._mark(data['status'])}  step {event.step}{why}"
+            case "run_ended":
+                hint = f"\n   {data['hint']}" if data.get("hint") else ""
+                return f"\n== {data['why']} (exit {data['exit']}){hint}"
+        return ""
+
+    def _finding(self, event: Event, data: Mapping[str, Any]) -> str:
+        if data.get("waived"):
+            return f"waived   {event.host}: {data['id']}: {data['waived']}"
+        where = f"{event.host}: " if event.host else ""
+        lines = [f"{data['severity']:8} {where}{data['observed']}  [{data['id']}]"]
+        if data["severity"] != "note":
+            lines.append(f"         expected: {data['expected']}")
+            if data.get("fixed_by"):
+                lines.append(f"         step {data['fixed_by']} puts it right")
+            elif data["remedy"]:
+                lines.append(f"         {data['remedy']}")
+            if data["command"]:
+                lines.append(f"         $ {data['command']}")
+        return "\n".join(lines)
+
+    def _plan(self, data: Mapping[str, Any]) -> str:
+        actions, later = data["actions"], data["later"]
+        if not actions and not later:
+            return "plan: nothing to do"
+        files = sum(a["do"]["kind"] in ("WriteFile", "RemoveFile") for a in actions)
+        lines = [
+            f"plan {data['digest'][:12]}: {count(len(actions), 'action')} on "
+            f"{count(data['hosts'], 'host')}, {count(files, 'file')}, risk: {data['risk']}"
+        ]
+        for host, seconds in data["outages"].items():
+            lines.append(f"  expect {round(seconds)} s without service on {host}")
+        for action in actions:
+            undo = action["undo"]
+            back = {
+                "Restore": "reversible",
+                "Compensate": "compensated",
+                "Nothing": "leaves no trace",
+            }
+            how = back.get(undo["kind"], f"IRREVERSIBLE: {undo.get('reason', '')}")
+            lines.append(
+                f"  {action['host'] or 'DNS'}: {action['title']}  ({action['risk']}; {how})"
+            )
+            lines += [f"      {line}" for line in action["diff"].splitlines()]
+        lines += [
+            f"  {x['host'] + ': ' if x['host'] else ''}{x['what']}: known after {x['after']}"
+            for x in later
+        ]
+        return "\n".join(lines)
+
+    def _output(self, event: Event, line: str) -> str:
+        now = time.monotonic()
+        if not line.strip() or now - self._said.get(event.host, 0.0) < OUTPUT_EVERY:
+            return ""  # all of it is in the transcript
+        self._said[event.host] = now
+        return f"      {event.host} | {line[:160]}"
+
+    def _mark(self, word: str) -> str:
+        mark = STATUS[Status(word)]
+        return f"{mark.sign(self._ascii)} {mark.word:8}"
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    def ask(self, question: Question) -> Reply:
+        keys = {choice.key for choice in question.choices}
+        cut_over = question.risk == "cut-over"
+        if question.kind in ("approve", "changed"):
+            if cut_over and self._cut_over and self._cut_over == question.confirm:
+                return Reply("approve", f"--cut-over {self._cut_over}")
+            if self._yes and not cut_over:
+                return Reply("approve", "--yes")
+        if question.kind == "failure" and self._on_failure in keys:
+            once = (question.step, question.title)
+            if self._on_failure != "retry" or once not in self._retried:
+                self._retried.add(once)
+                return Reply(self._on_failure, f"--on-failure {self._on_failure}")
+        if self._interactive:
+            return self._prompt(question)
+        if question.kind in ("failure", "findings", "unknown") and "quit" in keys:
+            self._tell(question)
+            return Reply("quit")
+        flag = f"--cut-over {question.confirm}" if cut_over else FLAGS.get(question.kind, "")
+        self._tell(question)
+        raise Waiting(f"waiting for the operator: {question.title}", host=question.host, hint=flag)
+
+    def _tell(self, question: Question) -> None:
+        with self._guard:
+            print(f"\n{question.title}", file=self._err)
+            if question.body:
+                print(question.body, file=self._err)
+            self._err.flush()
+
+    def _prompt(self, question: Question) -> Reply:
+        self._tell(question)
+        if question.kind == "secret":
+            return Reply("ok", getpass.getpass("> "))
+        choices = [c for c in question.choices if c.key != "shell" or self.shell]
+        while True:
+            for number, choice in enumerate(choices, 1):
+                print(f"  {number}. {choice.label}", file=self._err)
+            first = choices[0]
+            how = f'type "{question.confirm}" for the first' if question.confirm else "a number"
+            answer = self._line(f"{how}> ")
+            if question.confirm and answer == question.confirm:
+                return Reply(first.key)
+            if not answer.isdecimal() or not 1 <= int(answer) <= len(choices):
+                continue
+            choice = choices[int(answer) - 1]
+            if question.confirm and choice is first:
+                continue
+            if choice.key == "shell" and self.shell:
+                subprocess.call(self.shell(question.host))
+                continue
+            text = ""
+            while choice.needs_text and not text:
+                text = self._line("reason> ")
+            return Reply(choice.key, text)
+
+    def _line(self, prompt: str) -> str:
+        print(prompt, end="", file=self._err, flush=True)
+        while not select.select([self._in], [], [], 0.3)[0]:
+            if self.stopped.is_set():
+                raise Interrupted("stopped by the operator", hint="pmrunbook --resume")
+        line = self._in.readline()
+        if not line:
+            raise Waiting("the terminal was closed", hint="pmrunbook --resume")
+        return line.strip()

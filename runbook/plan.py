@@ -1,0 +1,151 @@
+"""From a step and the facts to what would be done: pure, deterministic, with a digest.
+
+An approval covers the digests of single actions, so a plan that was made again and asks for less
+(somebody did a part meanwhile, or a part is done) needs no second approval; one that asks for
+anything else does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from runbook.errors import RunbookError
+from runbook.model import Action, Facts, Later, Risk, Rollout, Site, Stage, Step, fingerprint, plain
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """What one stage would do now."""
+
+    stage: Stage
+    actions: tuple[Action, ...]
+    later: tuple[Later, ...]
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(a.host for a in self.actions))
+
+    def on(self, hosts: Collection[str]) -> tuple[Action, ...]:
+        return tuple(a for a in self.actions if a.host in hosts)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a step would do now."""
+
+    step: Step
+    stages: tuple[StagePlan, ...]
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        return tuple(a for s in self.stages for a in s.actions)
+
+    @property
+    def later(self) -> tuple[Later, ...]:
+        return tuple(x for s in self.stages for x in s.later)
+
+    @property
+    def empty(self) -> bool:
+        return not self.actions and not self.later
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(a.host for a in self.actions))
+
+    @property
+    def risk(self) -> Risk:
+        return max((a.risk for a in self.actions), key=lambda r: r.rank, default=Risk.READ)
+
+    @property
+    def outages(self) -> tuple[tuple[str, float], ...]:
+        """Seconds of refused service to expect, by host."""
+        seconds: Counter[str] = Counter()
+        for action in self.actions:
+            if action.outage:
+                seconds[action.host] += round(action.outage)
+        return tuple(seconds.items())
+
+    @property
+    def digest(self) -> str:
+        parts = [
+            [a.digest() for a in s.actions] + [(x.what, x.after) for x in s.later]
+            for s in self.stages
+        ]
+        return fingerprint([self.step.id, parts])
+
+    def summary(self) -> dict[str, Any]:
+        """What the journal keeps of it: JSON values."""
+        return {
+            "digest": self.digest,
+            "risk": self.risk.value,
+            "hosts": len(self.hosts),
+            "actions": [{**plain(a), "digest": a.digest()} for a in self.actions],
+            "later": [plain(x) for x in self.later],
+            "outages": dict(self.outages),
+        }
+
+    def unapproved(self, approved: Collection[str]) -> tuple[Action, ...]:
+        """The actions whose digest is not among `approved`."""
+        return tuple(a for a in self.actions if a.digest() not in approved)
+
+
+def make(
+    step: Step,
+    site: Site,
+    facts: Facts,
+    *,
+    hosts: Collection[str] = (),
+    without: Collection[str] = (),
+) -> Plan:
+    """The plan of `step`; only for `hosts` where any are named, never for those in `without`.
+
+    RunbookError where two actions, or two debts, share an id: the journal could not tell them
+    apart.
+    """
+    stages = tuple(make_stage(s, site, facts, hosts=hosts, without=without) for s in step.stages)
+    plan = Plan(step, stages)
+    twice = [name for name, n in Counter(a.id for a in plan.actions).items() if n > 1]
+    debts = Counter(a.opens.id for a in plan.actions if a.opens)
+    twice += [name for name, n in debts.items() if n > 1]
+    if twice:
+        raise RunbookError(f"step {step.id} plans {twice[0]} twice", hint="report this as a bug")
+    return plan
+
+
+def make_stage(
+    stage: Stage,
+    site: Site,
+    facts: Facts,
+    *,
+    hosts: Collection[str] = (),
+    without: Collection[str] = (),
+) -> StagePlan:
+    """What `stage` would do now; `hosts` narrow a roll-out, other stages belong to the whole."""
+    only = hosts if stage.rollout else ()
+
+    def wanted(host: str) -> bool:
+        return host not in without and (not only or not host or host in only)
+
+    def asked(planned: Action | Later) -> bool:
+        # What is not known of, or done for, a host that nobody asked for can wait.
+        about = planned.about if isinstance(planned, Action) else planned.host
+        return about not in without and (not hosts or about in ("", *hosts))
+
+    planned = [p for p in stage.plan(site, facts) if wanted(p.host) and asked(p)]
+    return StagePlan(
+        stage,
+        tuple(p for p in planned if isinstance(p, Action)),
+        tuple(p for p in planned if isinstance(p, Later)),
+    )
+
+
+def batches(hosts: tuple[str, ...], rollout: Rollout) -> Iterator[tuple[str, ...]]:
+    """The canary hosts, then the others, `rollout.batch` at a time."""
+    first, rest = hosts[: rollout.canary], hosts[rollout.canary :]
+    if first:
+        yield first
+    for start in range(0, len(rest), max(1, rollout.batch)):
+        yield rest[start : start + max(1, rollout.batch)]

@@ -1,0 +1,180 @@
+"""Commands that only read what is on the operator's disk: validate, status, log, report, debts."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runbook.errors import Exit
+from runbook.journal import read, site_folder
+from runbook.model import Event, Facts, Runbook, Site, Status
+from runbook.plain import Plain
+from runbook.state import RunState, fold
+from runbook.symbols import STATUS, ascii_only, span, verdict
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line)  # noqa: T201  # stdout is data
+
+
+def show_problems(file: Path) -> int:
+    """Every problem of the inventory, one a line; exit 2 when one of them is an error."""
+    from runbook.inventory import validate
+
+    problems = validate(file)
+    _say(*(str(p) for p in problems))
+    errors = sum(p.severity == "error" for p in problems)
+    if not problems:
+        _say(f"{file}: ok")
+    return int(Exit.USAGE if errors else Exit.DONE)
+
+
+def command(args: Namespace, site: Site) -> int:
+    """status, log, report or debts of a site."""
+    folder = site_folder(site.name)
+    events, _, tear = read(folder / "journal.jsonl")
+    if tear:
+        print(f"the last line of the journal is torn (line {tear.line})", file=sys.stderr)  # noqa: T201
+    state = fold(events)
+    as_json = bool(args.json)
+    match args.topic:
+        case "status":
+            return _status(state, as_json, at_work=_at_work(folder))
+        case "debts":
+            return _debts(state)
+        case "log":
+            return _log(events, folder, state, args.of, as_json)
+        case _:
+            from runbook.report import as_data, as_markdown
+
+            text = json.dumps(as_data(events, site), indent=2) if as_json else ""
+            _say(text or as_markdown(events, site))
+            return int(Exit.DONE)
+
+
+def _when(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if at else "-"
+
+
+def _at_work(folder: Path) -> bool:
+    """Whether a process of this machine is writing this journal."""
+    try:
+        with (folder / "journal.jsonl").open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _word(status: Status) -> str:
+    mark = STATUS[status]
+    return f"{mark.sign(ascii_only(os.environ))} {mark.word:9}"
+
+
+def _status(state: RunState, as_json: bool, *, at_work: bool) -> int:
+    if as_json:
+        data = asdict(state)
+        for name in ("waived",):
+            data[name] = [[*key, why] for key, why in data[name].items()]
+        for step in data["steps"].values():
+            step["findings"] = list(step["findings"].values())
+            step["approved"] = sorted(step["approved"])
+        _say(json.dumps(data, default=lambda v: getattr(v, "value", str(v))))
+        return _code(state)
+    if not state.run:
+        _say("no run yet")
+        return int(Exit.DONE)
+    ended = f"ended {_when(state.ended)}: {state.why}"
+    if state.exit is None:
+        ended = "at work" if at_work else "broken off"
+    _say(f"run {state.run} by {state.operator}, started {_when(state.started)}, {ended}")
+    for step in state.steps.values():
+        took = f"  {span(step.ended - step.started)}" if step.ended else ""
+        _say(f"{_word(step.status)} {step.id:12} {step.title}{took}  {step.why}".rstrip())
+        for check in step.checks.values():
+            if check.ok is not True:
+                _say(f"    {verdict(check.ok).word}: {check.title}: {check.observed}")
+    for action in state.unknown():
+        unknown = _word(Status.UNKNOWN)
+        _say(f"{unknown} {action.host}: {action.title}  {action.note}".rstrip())
+    for host, why in state.excluded.items():
+        _say(f"{_word(Status.EXCLUDED)} {host}: {why}")
+    for debt in state.debts.values():
+        _say(f"! open      {debt.host}: {debt.title}, since {_when(debt.since)}")
+    return _code(state)
+
+
+def _code(state: RunState) -> int:
+    """0 done, 8 something is unknown, 1 a run ended badly, 7 one was broken off."""
+    if state.unknown():
+        return int(Exit.UNKNOWN)
+    if state.run and state.exit is None:
+        return int(Exit.WAITING)
+    return int(Exit.FAILED if state.exit else Exit.DONE)
+
+
+def _debts(state: RunState) -> int:
+    for debt in state.debts.values():
+        _say(f"{debt.host}: {debt.title}, since {_when(debt.since)}, by step {debt.step}")
+    if not state.debts:
+        _say("none")
+        return int(Exit.DONE)
+    _say("pmrunbook debts --repay ends them")
+    return int(Exit.FAILED)
+
+
+def _log(events: Iterable[Event], folder: Path, state: RunState, host: str, as_json: bool) -> int:
+    if host:
+        for path in sorted((folder / "transcripts").glob(f"*/*/{host}.log")):
+            _say(f"== {path.parent.parent.name} {path.parent.name}")
+            with path.open(encoding="utf-8", errors="replace") as handle:
+                sys.stdout.writelines(handle)
+        return int(Exit.DONE)
+    face = Plain(as_json=as_json)
+    for event in events:
+        if not as_json and event.kind == "run_started":
+            _say(f"\n#### {event.data['run']} {_when(event.at)} {event.data['operator']}")
+        face.show(event)
+    return int(Exit.DONE)
+
+
+def offline(site: Site, runbook: Runbook, only: tuple[str, ...]) -> int:
+    """Every command that can be known without opening a socket."""
+    _say("DRY RUN, OFFLINE: no socket is opened; what depends on the hosts is not known")
+    for step in runbook.steps:
+        if only and step.id not in only:
+            continue
+        _say(f"\n== {step.title}  [{step.id}]")
+        shown: set[str] = set()
+        for host in site.hosts:
+            for read_ in step.reads(site, host):
+                if read_.script in shown:
+                    continue
+                shown.add(read_.script)
+                _say(f"-- read {read_.id}", *(f"   {x}" for x in read_.script.strip().splitlines()))
+            count = len(step.reads(site, host))
+            if count:
+                _say(f"{host.name} ({host.dial}): {count} reads in one round trip")
+        for query in step.queries(site):
+            _say(f"DNS: {query.name} {query.rtype} at {query.server or 'the resolver'}")
+        for stage in step.stages:
+            _say(f"-- {stage.title}")
+            planned = stage.plan(site, Facts())
+            for item in planned:
+                what = getattr(item, "what", "") or getattr(item, "title", "")
+                _say(f"   {item.host}: {what}")
+                script = getattr(getattr(item, "do", None), "script", "")
+                _say(*(f"      {x}" for x in script.strip().splitlines()))
+            if not planned:
+                _say("   known after the hosts were read")
+    return int(Exit.DONE)

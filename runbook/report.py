@@ -1,0 +1,111 @@
+"""The evidence: what was found, planned, approved by whom, done and checked, with times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from runbook.model import Event, Site
+from runbook.state import fold
+from runbook.symbols import STATUS, span, verdict
+
+
+def as_data(events: Iterable[Event], site: Site) -> Mapping[str, Any]:
+    """The journal as JSON values, by run."""
+    runs: list[dict[str, Any]] = []
+    for event in events:
+        if event.kind == "run_started":
+            runs.append({"run": event.data["run"], "mode": event.data["mode"], "events": []})
+        if runs:
+            runs[-1]["events"].append(
+                {
+                    "kind": event.kind,
+                    "at": event.at,
+                    "step": event.step,
+                    "host": event.host,
+                    "action": event.action,
+                    "data": dict(event.data),
+                }
+            )
+    return {"site": site.name, "inventory": site.digest, "runs": runs}
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _cell(text: object) -> str:
+    """Text of a host or an operator as text: no markup, and no line of its own."""
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
+
+
+def as_markdown(events: Iterable[Event], site: Site) -> str:
+    """A page for the change record."""
+    events = list(events)
+    state = fold(events)
+    lines = [f"# What was done to {site.name}", ""]
+    if not state.run:
+        return "\n".join([*lines, "Nothing yet.", ""])
+    for event in events:
+        data = event.data
+        if event.kind == "run_started":
+            who = f"{data['operator']} with pmrunbook {data['version']}"
+            lines += [f"## {_time(event.at)} UTC: {data['mode']} by {who}", ""]
+            lines += [f"Run `{data['run']}`, inventory `{data['inventory'][:12]}`.", ""]
+        elif event.kind == "run_ended":
+            lines += ["", f"**{_time(event.at)}**: {_cell(data['why'])} (exit {data['exit']})", ""]
+        else:
+            lines += _line(event, data)
+    lines += ["## Where it stands", "", "| step | status | took | why |", "|---|---|---|---|"]
+    for step in state.steps.values():
+        mark = STATUS[step.status]
+        took = span(step.ended - step.started) if step.ended else ""
+        lines.append(
+            f"| {_cell(step.title)} | {mark.symbol} {mark.word} | {took} | {_cell(step.why)} |"
+        )
+    if state.excluded:
+        lines += [
+            "",
+            "Left out: " + "; ".join(f"{h} ({_cell(w)})" for h, w in state.excluded.items()),
+        ]
+    if state.debts:
+        lines += ["", "Still open: " + "; ".join(d.title for d in state.debts.values())]
+    return "\n".join([*lines, ""])
+
+
+def _line(event: Event, data: Mapping[str, Any]) -> list[str]:
+    at = _time(event.at)[11:]
+    match event.kind:
+        case "step_started":
+            return ["", f"### {_cell(data['title'])}", ""]
+        case "finding":
+            waived = f" (waived: {_cell(data['waived'])})" if data.get("waived") else ""
+            return [f"- {at} {data['severity']}: {event.host}: {_cell(data['observed'])}{waived}"]
+        case "planned":
+            return [f"- {at} planned {len(data['actions'])} actions, plan `{data['digest'][:12]}`"]
+        case "approved":
+            who = f"{_cell(data['by'])} ({_cell(data['how'])})"
+            return [f"- {at} approved by {who}, plan `{data['digest'][:12]}`"]
+        case "start":
+            return [f"- {at} {event.host}: {_cell(data['action']['title'])}", *_diff(data)]
+        case "end" if data["status"] != "ok":
+            return [f"- {at} {event.host}: **{data['status']}** {_cell(data.get('note', ''))}"]
+        case "check":
+            said = f"{_cell(data['title'])} {_cell(data['observed'])}"
+            return [f"- {at} {verdict(data['ok']).word}: {said}".rstrip()]
+        case "excluded":
+            return [f"- {at} left out {event.host}: {_cell(data['reason'])}"]
+        case "step_done":
+            return [f"- {at} {data['status']} {_cell(data['why'])}".rstrip()]
+    return []
+
+
+def _diff(data: Mapping[str, Any]) -> list[str]:
+    diff = str(data["action"]["diff"])
+    if not diff:
+        return []
+    # A fence longer than any the file itself may hold.
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", diff)), default=0))
+    return ["", f"  {fence}diff", *(f"  {line}" for line in diff.splitlines()), f"  {fence}", ""]

@@ -1,0 +1,331 @@
+"""`state = fold(events)`: where a run stands, read from the journal and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from runbook.model import Event, Status
+
+LIVE = frozenset({"output", "reading", "message"})
+"""Kinds of events that are shown but not journalled: they decide nothing."""
+
+
+@dataclass(slots=True)
+class ActionState:
+    """The last attempt at one action."""
+
+    id: str
+    step: str
+    host: str
+    title: str
+    job: str
+    status: Status
+    action: Mapping[str, Any]  # its plain form: do, undo, diff, ...
+    started: float
+    ended: float = 0.0
+    exit: int | None = None
+    note: str = ""
+    attempts: int = 1
+
+
+@dataclass(slots=True)
+class CheckState:
+    """The last verdict of one check."""
+
+    id: str
+    title: str
+    ok: bool | None
+    observed: str
+    remedy: str
+    at: float
+
+
+@dataclass(slots=True)
+class StepState:
+    """Where one step stands."""
+
+    id: str
+    title: str = ""
+    status: Status = Status.PENDING
+    why: str = ""  # it waits, failed or was skipped
+    stage: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+    findings: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    checks: dict[str, CheckState] = field(default_factory=dict)
+    actions: dict[str, ActionState] = field(default_factory=dict)
+    planned: Mapping[str, Any] = field(default_factory=dict)
+    approved: set[str] = field(default_factory=set)  # digests of actions
+
+
+@dataclass(slots=True)
+class HostState:
+    """What one host is doing, for a live table."""
+
+    name: str
+    status: Status = Status.PENDING
+    step: str = ""
+    title: str = ""
+    since: float = 0.0
+    line: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDebt:
+    """A temporary state that is still there."""
+
+    id: str
+    step: str
+    host: str
+    title: str
+    repay: str
+    since: float
+
+
+@dataclass(slots=True)
+class RunState:
+    """Everything the events say; `apply` takes the next one."""
+
+    run: str = ""
+    mode: str = ""
+    operator: str = ""
+    inventory: str = ""  # digest
+    runbook: str = ""  # digest
+    asked: Mapping[str, Any] = field(default_factory=dict)  # steps and hosts it was limited to
+    started: float = 0.0
+    ended: float = 0.0
+    exit: int | None = None
+    why: str = ""
+    steps: dict[str, StepState] = field(default_factory=dict)
+    hosts: dict[str, HostState] = field(default_factory=dict)
+    debts: dict[str, OpenDebt] = field(default_factory=dict)
+    excluded: dict[str, str] = field(default_factory=dict)  # host: why
+    waived: dict[tuple[str, str], str] = field(default_factory=dict)  # (finding, host): why
+    waiting: str = ""  # what the operator is asked right now
+    undone: list[ActionState] = field(default_factory=list)
+    events: int = 0
+
+    def unknown(self) -> tuple[ActionState, ...]:
+        """Actions that were started and whose outcome nobody has read yet."""
+        open_ = (Status.RUNNING, Status.UNKNOWN)
+        return tuple(
+            a for s in self.steps.values() for a in s.actions.values() if a.status in open_
+        )
+
+    def step(self, step_id: str) -> StepState:
+        return self.steps.setdefault(step_id, StepState(step_id))
+
+    def host(self, name: str) -> HostState:
+        return self.hosts.setdefault(name, HostState(name))
+
+    def apply(self, event: Event) -> None:
+        """Take one event; kinds this version does not know are passed over."""
+        self.events += 1
+        handler = _HANDLERS.get(event.kind)
+        if handler:
+            handler(self, event, event.data)
+
+
+def fold(events: Iterable[Event]) -> RunState:
+    """The state after all of `events`, in order."""
+    state = RunState()
+    for event in events:
+        state.apply(event)
+    return state
+
+
+Data = Mapping[str, Any]
+
+
+def _run_started(state: RunState, event: Event, data: Data) -> None:
+    if not data.get("resumed"):
+        # What was granted was granted for that run.
+        state.excluded, state.waived = {}, {}
+        for step in state.steps.values():
+            step.approved = set()
+    state.run = str(data["run"])
+    state.mode = str(data.get("mode", "run"))
+    state.operator = str(data.get("operator", ""))
+    state.inventory = str(data.get("inventory", ""))
+    state.runbook = str(data.get("runbook", ""))
+    state.asked = data.get("asked", {})
+    state.started, state.ended, state.exit, state.why = event.at, 0.0, None, ""
+    state.waiting = ""
+    for step_id, title in data.get("steps", {}).items():
+        state.step(step_id).title = str(title)
+    for name in data.get("hosts", ()):
+        state.host(name)
+
+
+def _run_ended(state: RunState, event: Event, data: Data) -> None:
+    state.ended, state.exit, state.why = event.at, int(data["exit"]), str(data.get("why", ""))
+    state.waiting = ""
+
+
+def _step_started(state: RunState, event: Event, data: Data) -> None:
+    step = state.step(event.step)
+    step.title = str(data.get("title", step.title))
+    step.status, step.why, step.started, step.ended = Status.RUNNING, "", event.at, 0.0
+    step.findings, step.checks = {}, {}
+
+
+def _finding(state: RunState, event: Event, data: Data) -> None:
+    state.step(event.step).findings[(str(data["id"]), event.host)] = data
+
+
+def _planned(state: RunState, event: Event, data: Data) -> None:
+    state.step(event.step).planned = data
+
+
+def _approved(state: RunState, event: Event, data: Data) -> None:
+    state.step(event.step).approved.update(data.get("actions", ()))
+
+
+def _stage(state: RunState, event: Event, data: Data) -> None:
+    state.step(event.step).stage = str(data["title"])
+
+
+def _start(state: RunState, event: Event, data: Data) -> None:
+    action = data["action"]
+    step = state.step(event.step)
+    before = step.actions.get(event.action)
+    step.actions[event.action] = ActionState(
+        id=event.action,
+        step=event.step,
+        host=event.host,
+        title=str(action["title"]),
+        job=str(data["job"]),
+        status=Status.RUNNING,
+        action=action,
+        started=event.at,
+        attempts=before.attempts + 1 if before else 1,
+    )
+    _busy(state, event, str(action["title"]))
+    if debt := action.get("opens"):
+        # Entered before it is known whether it happened: better to repay what was not opened.
+        state.debts[debt["id"]] = OpenDebt(
+            debt["id"], event.step, event.host, debt["title"], debt["repay"], event.at
+        )
+
+
+def _end(state: RunState, event: Event, data: Data) -> None:
+    action = state.step(event.step).actions.get(event.action)
+    if action is None or action.job != data.get("job"):
+        return
+    action.status = Status(data["status"])
+    action.ended, action.exit = event.at, data.get("exit")
+    action.note = str(data.get("note", ""))
+    host = state.host(event.host)
+    host.status, host.since = action.status, event.at
+    host.error = "" if action.status is Status.OK else action.note
+    if action.status is not Status.OK:
+        return
+    if action.action.get("repays"):
+        state.debts.pop(str(action.action["repays"]), None)
+    if undoes := action.action.get("undoes"):
+        _take_back(state, state.step(event.step), str(undoes), event)
+
+
+def _take_back(state: RunState, step: StepState, undoes: str, event: Event) -> None:
+    """Both the action and the one that took it back are history now, and so is its approval."""
+    step.approved = set()
+    step.actions.pop(event.action, None)
+    gone = step.actions.pop(undoes, None)
+    if gone:
+        if debt := gone.action.get("opens"):
+            state.debts.pop(debt["id"], None)
+        gone.status, gone.ended = Status.UNDONE, event.at
+        state.undone.append(gone)
+    state.host(event.host).status = Status.UNDONE
+
+
+def _waived(state: RunState, event: Event, data: Data) -> None:
+    state.waived[(str(data["id"]), event.host)] = str(data["reason"])
+
+
+def _check(state: RunState, event: Event, data: Data) -> None:
+    state.step(event.step).checks[str(data["id"])] = CheckState(
+        str(data["id"]),
+        str(data["title"]),
+        data["ok"],
+        str(data.get("observed", "")),
+        str(data.get("remedy", "")),
+        event.at,
+    )
+
+
+def _debt_repaid(state: RunState, event: Event, data: Data) -> None:
+    state.debts.pop(str(data["id"]), None)
+
+
+def _excluded(state: RunState, event: Event, data: Data) -> None:
+    state.excluded[event.host] = str(data.get("reason", ""))
+    state.host(event.host).status = Status.EXCLUDED
+
+
+def _step_done(state: RunState, event: Event, data: Data) -> None:
+    step = state.step(event.step)
+    step.status, step.why, step.ended = Status(data["status"]), str(data.get("why", "")), event.at
+    step.stage = ""
+
+
+def _asked(state: RunState, event: Event, data: Data) -> None:
+    state.waiting = str(data["title"])
+    if event.step:
+        state.step(event.step).status = Status.WAITING
+
+
+def _answered(state: RunState, event: Event, data: Data) -> None:
+    state.waiting = ""
+    if event.step:
+        state.step(event.step).status = Status.RUNNING
+
+
+def _unreachable(state: RunState, event: Event, data: Data) -> None:
+    host = state.host(event.host)
+    host.status, host.error, host.since = Status.FAILED, str(data["error"]), event.at
+
+
+def _reading(state: RunState, event: Event, data: Data) -> None:
+    host = state.host(event.host)
+    done = bool(data.get("done"))
+    host.status = Status.OK if done else Status.RUNNING
+    host.title, host.since = ("read" if done else "reading"), event.at
+    if done:
+        host.error = ""
+
+
+def _output(state: RunState, event: Event, data: Data) -> None:
+    state.host(event.host).line = str(data["line"])
+
+
+def _busy(state: RunState, event: Event, title: str) -> None:
+    host = state.host(event.host)
+    host.status, host.step, host.title = Status.RUNNING, event.step, title
+    host.since, host.line, host.error = event.at, "", ""
+
+
+_HANDLERS = {
+    "run_started": _run_started,
+    "run_ended": _run_ended,
+    "step_started": _step_started,
+    "finding": _finding,
+    "planned": _planned,
+    "approved": _approved,
+    "stage": _stage,
+    "start": _start,
+    "end": _end,
+    "waived": _waived,
+    "check": _check,
+    "debt_repaid": _debt_repaid,
+    "excluded": _excluded,
+    "step_done": _step_done,
+    "asked": _asked,
+    "answered": _answered,
+    "unreachable": _unreachable,
+    "reading": _reading,
+    "output": _output,
+}

@@ -1,0 +1,155 @@
+"""Actions, findings and questions in words and colours; shared by review, step view and dialogs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
+from typing import Any
+
+from runbook.model import Action, Finding, plain
+from runbook.state import ActionState
+from runbook.symbols import SEVERITY, STATUS, span
+from runbook.tui.desk import Review, risk_tone
+from runbook.tui.look import Look, Part
+
+Data = Mapping[str, Any]
+
+
+def undo_words(undo: Data) -> Part:
+    """Whether it can be taken back."""
+    match undo["kind"]:
+        case "Restore":
+            return ("reversible", "good")
+        case "Compensate":
+            return ("compensated", "good")
+        case "Irreversible":
+            return ("IRREVERSIBLE", "bad")
+        case _:
+            return ("nothing to undo", "dim")
+
+
+def diff(text: str) -> list[Part]:
+    """A unified diff, its + and - kept and coloured."""
+    parts: list[Part] = []
+    for line in text.splitlines():
+        if line.startswith(("+++", "---")):
+            tone = "strong"
+        elif line.startswith("@@"):
+            tone = "accent"
+        else:
+            tone = {"+": "good", "-": "bad"}.get(line[:1], "plain")
+        parts.append((line + "\n", tone))
+    return parts
+
+
+def action(data: Data) -> list[Part]:
+    """One action in full: what it does, what it risks, how it is taken back, its diff."""
+    do, undo = data["do"], data["undo"]
+    parts: list[Part] = [
+        (f"{data['title']}\n\n", "strong"),
+        ("host    ", "dim"), f"{data['host']}\n",
+        ("risk    ", "dim"), (f"{data['risk']}\n", risk_tone(str(data["risk"]))),
+        ("undo    ", "dim"), undo_words(undo), f"{_undo_detail(undo)}\n",
+    ]  # fmt: skip
+    if data.get("outage"):
+        said = f"{round(data['outage'])} s of refused service\n"
+        parts += [("outage  ", "dim"), (said, "warn")]
+    if data.get("opens"):
+        said = f"{data['opens']['title']}; stays open until it is repaid\n"
+        parts += [("debt    ", "dim"), (said, "warn")]
+    if data.get("repays"):
+        parts += [("repays  ", "dim"), f"{data['repays']}\n"]
+    parts += [("does    ", "dim"), *_does(do)]
+    if data.get("diff"):
+        parts += ["\n", *diff(str(data["diff"]))]
+    return parts
+
+
+def _undo_detail(undo: Data) -> str:
+    match undo["kind"]:
+        case "Restore":
+            then = [x for x in (undo.get("first"), undo.get("then")) if x]
+            return ", from the backup kept on the host" + "".join(f"; runs {x}" for x in then)
+        case "Compensate":
+            return f" by: {undo['script']}"
+        case "Irreversible":
+            return f": {undo['reason']}"
+        case _:
+            return ""
+
+
+def _does(do: Data) -> list[Part]:
+    match do["kind"]:
+        case "WriteFile":
+            new = f", new, mode {do['mode']}, {do['owner']}" if not do["before"] else ""
+            secret = " (secret: its content is not shown)" if do.get("secret") else ""
+            return [f"writes {do['path']}{new}{secret}\n"]
+        case "RemoveFile":
+            return [f"removes {do['path']}\n"]
+        case "Script":
+            lines = str(do["script"]).strip("\n").split("\n")
+            parts: list[Part] = ["runs as root\n", *[f"  {line}\n" for line in lines]]
+            if do["done"]:
+                parts += [("only where this fails\n", "dim"), f"  {do['done']}\n"]
+            return parts
+        case "DnsChange":
+            before = ", ".join(do["before"]) or "none"
+            after = ", ".join(do["records"]) or "none"
+            return [
+                f"updates {do['name']} {do['rtype']} at {do['server']}\n",
+                (f"  - {before} (TTL {do['before_ttl']})\n", "bad"),
+                (f"  + {after} (TTL {do['ttl']})\n", "good"),
+            ]
+        case "Human":
+            return [f"asks you: {do['instruction']}\n"]
+        case kind:
+            return [f"{kind}\n"]
+
+
+def finding(data: Data, hosts: Iterable[str]) -> list[Part]:
+    """One finding in full, for all the hosts that have it."""
+    mark = SEVERITY[str(data["severity"])]
+    names = tuple(hosts)
+    where = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    parts: list[Part] = [
+        (f"{mark.word}  ", mark.tone), (f"{data['id']}\n\n", "strong"),
+        ("host      ", "dim"), f"{where}\n",
+        ("observed  ", "dim"), f"{data['observed']}\n",
+        ("expected  ", "dim"), f"{data['expected']}\n",
+        ("remedy    ", "dim"), f"{data['remedy']}\n",
+    ]  # fmt: skip
+    if data.get("fixed_by"):
+        parts += [("fixed by  ", "dim"), f"step {data['fixed_by']}\n"]
+    if data.get("waived"):
+        parts += [("waived    ", "dim"), (f"{data['waived']}\n", "warn")]
+    if data.get("command"):
+        parts += [("command   ", "dim"), (f"{data['command']}\n", "accent")]
+    return parts
+
+
+def attempt(look: Look, state: ActionState) -> list[Part]:
+    """One action that was started: how it went, then what it was."""
+    mark = STATUS[state.status]
+    took = span(state.ended - state.started) if state.ended else ""
+    exit_ = f"  exit {state.exit}" if state.exit is not None else ""
+    tries = f"  attempt {state.attempts}" if state.attempts > 1 else ""
+    note = f"{state.note}\n" if state.note else ""
+    said: list[Part] = [look.word(mark), f"  {took}{exit_}{tries}\n{note}\n"]
+    return [*said, *action(state.action)]
+
+
+def subject(look: Look, about: Any) -> list[Part]:
+    """What a question is about, as far as its own text does not say it."""
+    if isinstance(about, Review):
+        return about.counts()
+    if isinstance(about, ActionState):
+        return attempt(look, about)
+    if isinstance(about, Action):
+        return action(plain(about))
+    if isinstance(about, str):
+        return [about]
+    if isinstance(about, Finding):
+        return finding(plain(about), (about.host,))
+    if isinstance(about, tuple):
+        return [part for one in about for part in (*subject(look, one), "\n")]
+    return [] if about is None or is_dataclass(about) else [str(about)]

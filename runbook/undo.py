@@ -1,0 +1,219 @@
+"""Taking a step back: a plan like any other, made from the journal instead of from facts.
+
+Every recorded action becomes one that undoes it, last stage first; it is shown, approved, run as a
+durable job and journalled like every other action, so a broken undo is resumed the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from runbook import shell
+from runbook.crew import Crew, Failure
+from runbook.errors import Interrupted, RunbookError, StateRefuses, UsageError
+from runbook.model import (
+    Action,
+    DnsChange,
+    Nothing,
+    Risk,
+    Runbook,
+    Script,
+    Stage,
+    Status,
+    Step,
+)
+from runbook.plan import Plan, StagePlan
+from runbook.ports import Choice, Question
+from runbook.recorder import Recorder
+from runbook.state import ActionState, RunState
+from runbook.symbols import count
+
+PREFIX = "undo:"
+
+
+def stage_of(action: str) -> str:
+    """The stage an action belongs to: the first part of its id."""
+    return action.removeprefix(PREFIX).split("/", 1)[0]
+
+
+def undo_plan(step: Step, state: RunState) -> Plan:
+    """What taking `step` back would do; StateRefuses past an action that cannot be undone."""
+    done = sorted(
+        (a for a in state.step(step.id).actions.values() if not a.id.startswith(PREFIX)),
+        key=lambda a: (a.started, a.id),
+        reverse=True,
+    )
+    for past in done:
+        undo = past.action["undo"]
+        if undo["kind"] == "Irreversible" and past.status in (Status.OK, Status.UNKNOWN):
+            raise StateRefuses(
+                f"{past.title} cannot be undone: {undo['reason']}",
+                host=past.host,
+                hint="what came before it stays as it is; pmrunbook log shows it",
+            )
+    stages = []
+    for name, group in groupby(done, key=lambda a: stage_of(a.id)):
+        actions = tuple(_reverse(a, force=False) for a in group)
+        stages.append(StagePlan(Stage(name, f"take back {name}", _nothing), actions, ()))
+    return Plan(step, tuple(stages))
+
+
+def _nothing(*_: object) -> tuple[()]:
+    return ()
+
+
+def _reverse(past: ActionState, *, force: bool) -> Action:
+    data = past.action
+    return Action(
+        id=PREFIX + past.id,
+        host=past.host,
+        title=f"take back: {past.title}",
+        do=_opposite(past, force=force),
+        undo=Nothing(),
+        risk=Risk.CHANGE,  # the way back stays open, whatever the way there asked for
+        outage=float(data["outage"]),
+        undoes=past.id,
+    )
+
+
+def _opposite(past: ActionState, *, force: bool) -> Script | DnsChange:
+    do, how = past.action["do"], past.action["undo"]
+    if do["kind"] == "DnsChange":
+        return DnsChange(
+            server=do["server"],
+            zone=do["zone"],
+            name=do["name"],
+            rtype=do["rtype"],
+            ttl=int(do["before_ttl"] or do["ttl"]),
+            records=tuple(do["before"]),
+            before=tuple(do["records"]),
+            before_ttl=int(do["ttl"]),
+        )
+    # Nothing to undo, or irreversible and failed: it still leaves the state, it is not done.
+    nothing = how["kind"] in ("Nothing", "Irreversible")
+    script = None if nothing else shell.undo(do, how, past.job, force=force)
+    return Script(script or ":")
+
+
+class Undo:
+    """Takes steps back, with the operator's approval."""
+
+    def __init__(self, runbook: Runbook, recorder: Recorder, crew: Crew, operator: str) -> None:
+        self._runbook = runbook
+        self._rec = recorder
+        self._crew = crew
+        self._operator = operator
+
+    def run(self, step_id: str, *, dry: bool = False) -> None:
+        """Take `step_id` back. StateRefuses where a later step stands on it."""
+        try:
+            step = self._runbook.step(step_id)
+        except KeyError:
+            known = ", ".join(s.id for s in self._runbook.steps)
+            raise UsageError(f"there is no step {step_id}", hint=f"steps: {known}") from None
+        self._refuse_if_needed(step)
+        self._rec.emit("step_started", step.id, title=f"take back: {step.title}")
+        for state in self._rec.state.unknown():
+            if state.step == step.id:
+                self._crew.resolve(state)
+        plan = undo_plan(step, self._rec.state)
+        self._rec.emit("planned", step.id, **plan.summary())
+        if dry:
+            self._rec.emit("step_done", step.id, status=Status.SKIPPED.value, why="dry run")
+            return
+        if plan.actions:
+            self._approve(plan)
+        for stage in plan.stages:
+            self._rec.emit("stage", step.id, title=stage.stage.title, id=stage.stage.id)
+            out = self._rec.state.excluded
+            due = [a for a in stage.actions if a.host not in out]
+            for failure in self._crew.perform(step.id, due):
+                self._settle(step, failure)
+        left = len(self._rec.state.step(step.id).actions)
+        if left:
+            status, why = Status.FAILED, f"{count(left, 'action')} not taken back"
+        else:
+            status, why = Status.UNDONE, "" if plan.actions else "nothing to take back"
+        self._rec.emit("step_done", step.id, status=status.value, why=why)
+
+    def _refuse_if_needed(self, step: Step) -> None:
+        for other in self._runbook.steps:
+            if step.id in other.needs and self._rec.state.step(other.id).actions:
+                raise StateRefuses(
+                    f"step {other.id} stands on {step.id}", hint=f"pmrunbook undo {other.id}"
+                )
+
+    def _approve(self, plan: Plan) -> None:
+        reply = self._rec.ask(
+            Question(
+                "approve",
+                f"Take back {plan.step.title.lower()}: {count(len(plan.actions), 'action')}",
+                "",
+                (
+                    Choice("approve", "Do exactly this"),
+                    Choice("quit", "Quit; nothing is taken back"),
+                ),
+                step=plan.step.id,
+                risk=plan.risk.value,
+                subject=plan,
+            )
+        )
+        if reply.key != "approve":
+            raise Interrupted("not approved; nothing was taken back", hint="pmrunbook status")
+        self._rec.emit(
+            "approved",
+            plan.step.id,
+            digest=plan.digest,
+            actions=[],
+            by=self._operator,
+            how=reply.text or "typed",
+        )
+
+    def _settle(self, step: Step, failure: Failure) -> None:
+        """Somebody changed the file since, or the host failed: the operator decides."""
+        current: Failure | None = failure
+        while current:
+            choices = (
+                Choice("retry", "Try again"),
+                Choice("force", "Put back what was there before, over what is there now"),
+                Choice("shell", f"Shell on {current.host}"),
+                Choice("exclude", f"Leave {current.host} as it is, shown", needs_text=True),
+                Choice("quit", "Quit; pmrunbook undo goes on"),
+            )
+            reply = self._rec.ask(
+                Question(
+                    "failure",
+                    f"{current.host}: {current.action.title if current.action else 'undo'}",
+                    current.note,
+                    choices,
+                    step=step.id,
+                    host=current.host,
+                    subject=current.action,
+                )
+            )
+            if reply.key == "quit" or current.action is None:
+                raise RunbookError(
+                    current.note, host=current.host, hint=f"pmrunbook undo {step.id}"
+                )
+            if reply.key == "exclude":
+                self._rec.emit("excluded", "", current.host, reason=reply.text)
+                return
+            again = self._actions_from(step, current.action, force=reply.key == "force")
+            failures = self._crew.perform(step.id, again)
+            current = failures[0] if failures else None
+
+    def _actions_from(self, step: Step, failed: Action, *, force: bool) -> Sequence[Action]:
+        """The undo that failed and those of the same host and stage that waited behind it."""
+        left = sorted(
+            (
+                a
+                for a in self._rec.state.step(step.id).actions.values()
+                if a.host == failed.host
+                and stage_of(a.id) == stage_of(failed.id)
+                and not a.id.startswith(PREFIX)
+            ),
+            key=lambda a: (a.started, a.id),
+            reverse=True,
+        )
+        return [_reverse(a, force=force and a.id == failed.undoes) for a in left]

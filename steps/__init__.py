@@ -1,0 +1,31 @@
+"""The guide, one module per section; all Puppet knowledge of pmrunbook lives here."""
+
+from __future__ import annotations
+
+import hashlib
+
+from runbook.model import Runbook
+
+from . import reads
+from .ca import CA
+from .compilers import COMPILERS
+from .retire import RETIRE
+from .survey import SURVEY
+
+
+def digest() -> str:
+    """SHA-256 over the sources and texts the runbook is made from: a changed runbook shows."""
+    found = hashlib.sha256()
+    for path in sorted(p for p in reads.HERE.rglob("*") if p.suffix in (".py", ".sh", ".md")):
+        found.update(path.relative_to(reads.HERE).as_posix().encode() + b"\0")
+        found.update(path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+RUNBOOK = Runbook(
+    id="scaling",
+    title="Scaling Puppet Server with compile masters",
+    steps=(SURVEY, CA, COMPILERS, RETIRE),
+    prelude=reads.PRELUDE,
+    digest=digest(),
+)

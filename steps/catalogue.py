@@ -1,0 +1,654 @@
+"""Every finding there is, in one place: the survey fills in what it saw.
+
+`reference()` is docs/reference/findings.md; a test compares them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runbook.model import Finding, Severity
+
+BLOCKER, WARNING, NOTE = Severity.BLOCKER, Severity.WARNING, Severity.NOTE
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of finding; `remedy` and `command` may name values in braces."""
+
+    id: str
+    severity: Severity
+    expected: str
+    remedy: str
+    command: str = ""
+    fixed_by: str = ""
+
+
+_PE_DOCS = "https://puppet.com/docs/pe/latest/installing/installing_compile_masters.html"
+
+KINDS = {
+    kind.id: kind
+    for kind in (
+        # --- what is installed ---
+        Kind("surveyed", NOTE, "what the plan stands on", "Nothing to do: this is what was seen."),
+        Kind(
+            "puppet-enterprise",
+            BLOCKER,
+            "open-source Puppet or OpenVox",
+            "Puppet Enterprise brings its own tools and layout for compilers: follow its "
+            f"documentation, {_PE_DOCS}, and take this host out of the inventory.",
+        ),
+        Kind(
+            "mixed-packaging",
+            BLOCKER,
+            "Puppet from one packaging only",
+            "The vendor's packages and the distribution's are both on this host and use different "
+            "paths. Remove the ones that are not in use, with their configuration.",
+            "dpkg -l | grep -E 'puppet|openvox'; rpm -qa | grep -E 'puppet|openvox'",
+        ),
+        Kind(
+            "unsupported-system",
+            WARNING,
+            "a system of the Debian or the Red Hat family",
+            "The paths and packages of this system are not known; check every plan with care.",
+        ),
+        Kind(
+            "no-systemd",
+            BLOCKER,
+            "systemd, which starts and stops Puppet Server",
+            "Services on this host cannot be managed. In a container only the checks make sense.",
+        ),
+        Kind(
+            "puppet-not-installed",
+            NOTE,
+            "nothing yet",
+            "Normal for a machine that gets its part later. Give it ca_server before its first "
+            "agent run; the guide of the step 'ca' shows how.",
+        ),
+        Kind(
+            "agent-not-installed",
+            WARNING,
+            "puppet-agent, as the inventory lists the host as an agent",
+            "Install the agent, with ca_server in its puppet.conf before its first run, or take "
+            "the host out of the inventory.",
+        ),
+        Kind(
+            "ca-host-without-puppet-server",
+            BLOCKER,
+            "Puppet Server with the CA service",
+            "The inventory names this host as the CA's, but no Puppet Server is installed. Correct "
+            "ca.host, or install and set up Puppet Server first.",
+        ),
+        Kind(
+            "settings-unreadable",
+            BLOCKER,
+            "a puppet.conf that Puppet can read",
+            "Puppet cannot read puppet.conf, and goes on with its defaults for every setting. "
+            "Correct the line the message names.",
+            "{puppet} config print ca_server --section agent",
+        ),
+        Kind(
+            "not-read",
+            BLOCKER,
+            "every read comes to an end",
+            "Nothing is planned on what was not seen. Look at the load of the host and at the "
+            "message, then look again.",
+        ),
+        Kind(
+            "certname-differs",
+            WARNING,
+            "the certname that the inventory gives the host",
+            "Name the host in the inventory by its certname and give what ssh dials as address.",
+            "{puppet} config print certname --section agent",
+        ),
+        Kind(
+            "agent-newer-than-server",
+            WARNING,
+            "no agent of a newer major version than its server",
+            "Upgrade the servers first, the CA's host before the others, and agents last.",
+        ),
+        Kind(
+            "servers-differ-in-version",
+            WARNING,
+            "the same version of Puppet Server on all servers",
+            "Upgrade them to one version, the CA's host first.",
+        ),
+        Kind(
+            "puppet-too-old",
+            WARNING,
+            "Puppet 6 or newer",
+            "Puppet 5 has neither `puppet ssl` nor today's CA tools; parts of the steps then ask a "
+            "person. Upgrade first.",
+        ),
+        # --- services ---
+        Kind(
+            "ca-service-off",
+            BLOCKER,
+            "the CA service on, here and nowhere else",
+            "Enable the CA service in services.d/ca.cfg and restart Puppet Server, or correct "
+            "ca.host in the inventory.",
+            "grep -v '^ *#' {confdir}/services.d/ca.cfg",
+        ),
+        Kind(
+            "ca-cfg-contradiction",
+            BLOCKER,
+            "exactly one of the two CA services in services.d",
+            "With both, or with neither, Puppet Server does not start. Leave one line uncommented "
+            "in ca.cfg and look for stray *.cfg files beside it.",
+            "grep -v '^ *#' {confdir}/services.d/*.cfg",
+        ),
+        Kind(
+            "ca-not-answering",
+            BLOCKER,
+            "Puppet Server answers on its own name",
+            "Start Puppet Server and read its log.",
+            "systemctl start puppetserver; journalctl -u puppetserver -n 50 --no-pager",
+        ),
+        Kind(
+            "more-than-one-ca",
+            BLOCKER,
+            "one CA in the whole site",
+            "This server also signs certificates. Decide which CA the agents belong to; on every "
+            "other server disable the CA service, move its CA directory aside and restart.",
+            "grep -v '^ *#' {confdir}/services.d/ca.cfg",
+        ),
+        Kind(
+            "rogue-ca-key",
+            WARNING,
+            "a CA's key on the CA's host only",
+            "This server was once started with the CA service on and made a CA of its own. Once "
+            "nothing uses it, move its directory aside.",
+            "ls -l {cadir}",
+        ),
+        Kind(
+            "crl-from-another-ca",
+            BLOCKER,
+            "a CRL issued by the CA this host trusts",
+            "A CA of this host's own overwrote the CRL, so agents are refused with 'alert "
+            "certificate unknown'. Disable the CA service here, remove the CRL and fetch it anew.",
+            "rm {hostcrl}; {puppet} ssl bootstrap --waitforcert 0",
+        ),
+        Kind(
+            "restart-pending",
+            WARNING,
+            "services.d/ca.cfg as Puppet Server runs it",
+            "The file was edited and Puppet Server not restarted since; a reload is not enough.",
+            "systemctl restart puppetserver",
+        ),
+        Kind(
+            "server-not-enabled",
+            WARNING,
+            "Puppet Server starts at boot",
+            "Enable the service; Debian's package does not do it.",
+            "systemctl enable puppetserver",
+        ),
+        Kind(
+            "certificate-not-loaded",
+            WARNING,
+            "the certificate on disk is the one that is presented",
+            "Puppet Server still presents an older certificate. Reload it.",
+            "systemctl reload puppetserver",
+            fixed_by="ca",
+        ),
+        # --- clocks, room ---
+        Kind(
+            "clock-skew",
+            WARNING,
+            "less than 30 s away from the CA's clock",
+            "Let a time service keep the clock.",
+            "timedatectl set-ntp true",
+        ),
+        Kind(
+            "clock-wrong",
+            BLOCKER,
+            "less than 300 s away from the CA's clock",
+            "Certificates and CRLs are judged by this clock. Set it before anything is signed.",
+            "timedatectl set-ntp true",
+        ),
+        Kind(
+            "disk-low",
+            WARNING,
+            "500 MiB and 5 % free",
+            "Make room; reports and old packages are the usual candidates.",
+            "df -h; du -xsh /var/* | sort -h | tail",
+        ),
+        Kind(
+            "disk-full",
+            BLOCKER,
+            "50 MiB free, for backups and new files",
+            "Make room before anything is written.",
+            "df -h; du -xsh /var/* | sort -h | tail",
+        ),
+        Kind(
+            "memory-low",
+            WARNING,
+            "2 GiB of memory for a Puppet Server",
+            "Give the host more memory, or its Puppet Server a smaller heap and fewer instances.",
+        ),
+        # --- names ---
+        Kind(
+            "ca-name-unresolved",
+            WARNING,
+            "the CA's name leads to the CA's host",
+            "The step 'ca' adds the name to the zone, or tells what to add.",
+            "getent ahosts {name}",
+            fixed_by="ca",
+        ),
+        Kind(
+            "ca-name-elsewhere",
+            BLOCKER,
+            "the CA's name leads to the CA's host",
+            "The name belongs to another machine. Choose another ca.name, or correct the zone or "
+            "the hosts file.",
+            "getent ahosts {name}",
+        ),
+        Kind(
+            "server-name-unresolved",
+            WARNING,
+            "the name agents call leads somewhere",
+            "Add the name to the zone, or correct puppet.server in the inventory.",
+            "getent ahosts {name}",
+        ),
+        Kind(
+            "own-name-unresolved",
+            WARNING,
+            "a server's certname leads to itself",
+            "Others reach this server by its certname: add it to the zone.",
+            "getent ahosts {name}",
+        ),
+        Kind(
+            "reverse-differs",
+            NOTE,
+            "the address leads back to the certname",
+            "Puppet works without it; tools and logs are easier to read with it.",
+            "getent hosts {address}",
+        ),
+        Kind(
+            "name-servers-differ",
+            WARNING,
+            "the same answer from every authoritative name server",
+            "A secondary lags behind or a view differs: agents get either answer. Wait for the "
+            "transfer, or correct the zone.",
+        ),
+        # --- TLS ---
+        Kind(
+            "ca-name-not-in-certificate",
+            WARNING,
+            "a certificate that carries the CA's name",
+            "The step 'ca' issues the certificate anew with all names it has now and this one.",
+            "openssl s_client -connect {host}:8140 </dev/null | "
+            "openssl x509 -noout -ext subjectAltName",
+            fixed_by="ca",
+        ),
+        Kind(
+            "server-name-not-in-certificate",
+            WARNING,
+            "a certificate that carries the name agents call",
+            "Agents that check the name refuse this server. It needs a certificate with the name; "
+            "on the CA's host the step 'ca' puts it in when it issues the certificate anew.",
+            "openssl s_client -connect {host}:8140 </dev/null | "
+            "openssl x509 -noout -ext subjectAltName",
+        ),
+        Kind(
+            "ca-unreachable",
+            WARNING,
+            "port 8140 of the CA's host is open from here",
+            "Let the host reach the CA: firewall, routing, or Puppet Server is down.",
+            "openssl s_client -connect {name}:8140 </dev/null",
+        ),
+        Kind(
+            "another-ca-trusted",
+            BLOCKER,
+            "the certificate of the site's CA",
+            "This host was enrolled with another CA. Remove its certificates and enrol it anew.",
+            "{puppet} ssl clean --localca",
+        ),
+        # --- expiry ---
+        Kind(
+            "certificate-expires",
+            WARNING,
+            "90 days before the host's certificate ends",
+            "Renew it in time.",
+            "openssl x509 -in {hostcert} -noout -enddate",
+        ),
+        Kind(
+            "certificate-expired",
+            BLOCKER,
+            "a host certificate that is valid",
+            "Issue it anew: clean it on the CA and on the host, then enrol again.",
+            "{puppet} ssl clean",
+        ),
+        Kind(
+            "ca-certificate-expires",
+            BLOCKER,
+            "90 days before a certificate of the CA ends",
+            "Extend the CA's certificate first; every other certificate ends with it.",
+            "openssl x509 -in {cacert} -noout -enddate",
+        ),
+        Kind(
+            "crl-expires",
+            BLOCKER,
+            "90 days before a CRL of the CA ends",
+            "An expired CRL stops every agent. Puppet Server renews it from 8.4 on; before that "
+            "revoking any certificate writes a new one for the issuing CA.",
+            "openssl crl -in {cacrl} -noout -nextupdate",
+        ),
+        # --- the CA's state ---
+        Kind(
+            "ca-cli-refused",
+            BLOCKER,
+            "`puppetserver ca list` answers on the CA's host",
+            "The host's certificate may not administer the CA: it lacks the extension pp_cli_auth. "
+            "Issue it anew with --ca-client, or allow its certname in auth.conf.",
+            "{puppetserver} ca list",
+        ),
+        Kind(
+            "alt-names-allowed",
+            WARNING,
+            "allow-subject-alt-names false, except while a server's request is signed",
+            "Any request may now ask for any name, the CA's included. Set it to false and reload.",
+            "systemctl reload puppetserver",
+        ),
+        Kind(
+            "autosign-with-alt-names",
+            BLOCKER,
+            "never autosign for all and alternative names at once",
+            "Any machine that reaches the CA can obtain a certificate for the name agents call. "
+            "Turn one of the two off now.",
+            "{puppet} config print autosign --section server",
+        ),
+        Kind(
+            "autosign-all",
+            WARNING,
+            "autosign off, by names, or by a policy program",
+            "Every request is signed, so a certificate proves nothing.",
+            "{puppet} config print autosign --section server",
+        ),
+        Kind(
+            "duplicate-requests",
+            WARNING,
+            "no request for a name that has a certificate already",
+            "A host lost its key, or somebody poses as it. Clean the certificate, or the request.",
+            "{puppetserver} ca list --all",
+        ),
+        Kind(
+            "requests-pending",
+            NOTE,
+            "nothing waits to be signed",
+            "Compare fingerprints and sign them, or clean them.",
+            "{puppetserver} ca list",
+        ),
+        Kind(
+            "cadir-in-ssldir",
+            NOTE,
+            "the CA's directory beside, not inside, the ssldir",
+            "Left from before Puppet 7; cleaning the ssldir would remove the CA. Migrate it in a "
+            "quiet hour, with Puppet Server stopped.",
+            "{puppetserver} ca migrate",
+        ),
+        Kind(
+            "alt-names-with-spaces",
+            WARNING,
+            "no blanks in dns_alt_names",
+            "`puppetserver ca` cuts the value at the first blank. Put only commas between names.",
+            "{puppet} config print dns_alt_names --section server",
+        ),
+        # --- clients ---
+        Kind(
+            "ca-server-not-set",
+            NOTE,
+            "ca_server is the CA's own name",
+            "The step 'ca' sets it.",
+            "{puppet} config print ca_server --section agent",
+            fixed_by="ca",
+        ),
+        Kind(
+            "ca-server-overridden",
+            NOTE,
+            "ca_server in [main] only",
+            "A section that overrides [main] names another CA; the step 'ca' takes it out.",
+            "grep -n ca_server {config}",
+            fixed_by="ca",
+        ),
+        Kind(
+            "srv-overrides-ca",
+            WARNING,
+            "ca_server decides, as the inventory says",
+            "use_srv_records is on, and SRV records beat ca_server. Publish _x-puppet-ca._tcp for "
+            "the domain (ca.clients: srv), or switch use_srv_records off.",
+            "{puppet} config print use_srv_records srv_domain --section agent",
+        ),
+        Kind(
+            "server-list-captures-ca",
+            NOTE,
+            "ca_server set beside server_list",
+            "Without ca_server the first server of server_list is asked for certificates; the step "
+            "'ca' sets it.",
+            "{puppet} config print server_list ca_server --section agent",
+            fixed_by="ca",
+        ),
+        Kind(
+            "puppet-conf-managed",
+            BLOCKER,
+            "a puppet.conf that nobody else writes, or that names the CA already",
+            "Puppet itself manages this file, so the next agent run would take the change back. "
+            "Put ca_server into that module first, or choose ca.clients: module in the inventory.",
+            "grep -Fx 'file[{config}]' {resources}",
+        ),
+        Kind(
+            "puppet-conf-unreadable",
+            BLOCKER,
+            "a puppet.conf that can be edited without harm",
+            "Correct the file by hand; the message says where.",
+        ),
+        Kind(
+            "module-name-invalid",
+            BLOCKER,
+            "a directory with the name of a Puppet module: small letters, digits, '_'",
+            "Correct ca.module.path in the inventory.",
+        ),
+        Kind(
+            "agent-disabled",
+            WARNING,
+            "an agent that may run",
+            "Somebody disabled this agent. The steps do not enable it; its last proof is skipped.",
+            "{puppet} agent --enable",
+        ),
+        Kind(
+            "agent-not-enrolled",
+            NOTE,
+            "a certificate of the CA",
+            "It gets ca_server before its first run; enrol it after the step 'ca'.",
+            "{puppet} ssl bootstrap --waitforcert 0",
+        ),
+        # --- compile masters ---
+        Kind(
+            "repository-lacks-version",
+            BLOCKER,
+            "the CA server's version of Puppet Server in the host's repositories",
+            "Add the repository that the CA's server was installed from, or refresh the lists of "
+            "packages. Two versions of Puppet Server compile two catalogs.",
+            "apt-get update; apt-cache policy puppetserver openvox-server",
+        ),
+        Kind(
+            "no-package-manager",
+            BLOCKER,
+            "apt, dnf or yum",
+            "Puppet Server cannot be installed here by packages. Install it by hand, then look "
+            "again: what is there is adopted.",
+        ),
+        Kind(
+            "packages-half-installed",
+            WARNING,
+            "no installation that was broken off",
+            "The step finishes it first, keeping the configuration that is there.",
+            "dpkg --audit",
+            fixed_by="compilers",
+        ),
+        Kind(
+            "packages-locked",
+            WARNING,
+            "no other installation under way",
+            "Another program installs packages on this host. The step waits five minutes for it.",
+        ),
+        Kind(
+            "compiler-memory",
+            BLOCKER,
+            "the heap, and 512 MiB for the system",
+            "Give the host more memory, or fewer JRuby instances (compile_masters: "
+            "[{name: ..., jruby_instances: 1}]).",
+            "free -m",
+        ),
+        Kind(
+            "compiler-sizing",
+            NOTE,
+            "a heap that its JRuby instances fit into",
+            "Nothing to do: this is how the step sizes it. Set heap and jruby_instances in the "
+            "inventory to have it otherwise.",
+        ),
+        Kind(
+            "compiler-name-unresolved",
+            BLOCKER,
+            "its certname leads to itself",
+            "Agents and the CA's host reach this server by its certname. Add it to the zone, or "
+            "correct the hosts file.",
+            "getent ahosts {name}",
+        ),
+        Kind(
+            "compiler-without-ca",
+            BLOCKER,
+            "the CA answers on its name",
+            "It can neither ask for a certificate nor fetch a revocation list. Look at the "
+            "firewall between the two, and at Puppet Server on the CA's host.",
+            "openssl s_client -connect {name}:8140 </dev/null",
+        ),
+        Kind(
+            "service-masked",
+            BLOCKER,
+            "a unit that can be started",
+            "Somebody masked the service so that it does not start. Ask why, then unmask it.",
+            "systemctl unmask puppetserver",
+        ),
+        Kind(
+            "port-taken",
+            BLOCKER,
+            "port 8140 free for Puppet Server",
+            "Another program listens there; often a Puppet master under Passenger that was "
+            "forgotten. Stop and disable it.",
+            "ss -ltnp 'sport = :8140'",
+        ),
+        Kind(
+            "tls-files-elsewhere",
+            BLOCKER,
+            "webserver.conf's ssl-* settings unset, or those of puppet.conf",
+            "This server presents other files than the ones Puppet keeps and renews. Take the four "
+            "settings out, or let puppet.conf name the same files.",
+        ),
+        Kind(
+            "compiler-version-differs",
+            BLOCKER,
+            "the CA server's version of Puppet Server",
+            "Two versions compile two catalogs. Upgrade the CA's host first, then this one.",
+        ),
+        Kind(
+            "ca-conf-unreadable",
+            BLOCKER,
+            "a ca.conf in which the CA can be allowed to sign alternative names",
+            "Correct conf.d/ca.conf on the CA's host; the message says what is wrong.",
+        ),
+        Kind(
+            "crl-not-refreshed",
+            BLOCKER,
+            "Puppet 6.5 or newer, which can fetch a newer revocation list",
+            "A revoked certificate would stay accepted here. Upgrade first.",
+            "openssl crl -in {hostcrl} -noout -crlnumber -nextupdate",
+        ),
+        Kind(
+            "rogue-ca",
+            WARNING,
+            "no CA but the site's",
+            "This server was once started with the CA service on. The step keeps a copy of that CA "
+            "and its revocation list, and takes both away.",
+            fixed_by="compilers",
+        ),
+        Kind(
+            "compiler-certificate",
+            WARNING,
+            "a certificate of the CA, with every name, for the key it has",
+            "The step takes it away, with a copy kept, and asks for another one.",
+            fixed_by="compilers",
+        ),
+        Kind(
+            "autosign-in-window",
+            BLOCKER,
+            "no autosigning for all while alternative names may be signed",
+            "While the CA allows alternative names, any machine could obtain a certificate for the "
+            "name agents call. Switch autosigning off for the time of this step.",
+            "{puppet} config print autosign --section server",
+        ),
+        Kind(
+            "certname-shared",
+            BLOCKER,
+            "one host for one certname",
+            "Two machines with one certname take each other's certificates away. Give each its own "
+            "certname in puppet.conf.",
+        ),
+        Kind(
+            "code-not-copied",
+            WARNING,
+            "code that is small enough to be copied, or there already",
+            "Deploy the site's code to the compile masters by its own means before they start: a "
+            "server without an environment compiles empty catalogs.",
+        ),
+        Kind(
+            "still-serving",
+            BLOCKER,
+            "no agent that still gets its catalog from a server that is taken away",
+            "Take it out of the load balancing, wait until its agents ran elsewhere (their "
+            "runinterval, and the TTL of the names), then look again.",
+            "tail /var/log/puppetserver/puppetserver-access.log",
+        ),
+        Kind(
+            "name-not-covered",
+            WARNING,
+            "every name that agents call in the compile masters' certificates",
+            "Agents that call this name would refuse the compile masters. Add it to "
+            "puppet.dns_alt_names, or let those agents call another one.",
+        ),
+    )
+}
+
+
+def found(kind: str, host: str, observed: str, /, **values: str) -> Finding:
+    """A finding of that kind; KeyError for a kind, or a value of its texts, that is not there."""
+    known = KINDS[kind]
+    return Finding(
+        id=known.id,
+        severity=known.severity,
+        host=host,
+        observed=observed,
+        expected=known.expected,
+        remedy=known.remedy,
+        command=known.command.format(**values) if values else known.command,
+        fixed_by=known.fixed_by,
+    )
+
+
+def reference() -> str:
+    """The reference page of all findings, as Markdown."""
+    lines = [
+        "# Findings",
+        "",
+        "What the survey may find, generated from `steps/catalogue.py`. A blocker holds every",
+        "change until it is gone or waived in the inventory (`waivers`: finding, host, reason,",
+        "expires). A finding that a step puts right does not hold that step.",
+        "",
+    ]
+    for kind in KINDS.values():
+        lines += [f"## {kind.id}", "", f"*{kind.severity.value}*. Expected: {kind.expected}.", ""]
+        lines += [kind.remedy, ""]
+        if kind.command:
+            lines += ["```sh", kind.command, "```", ""]
+        if kind.fixed_by:
+            lines += [f"Put right by the step `{kind.fixed_by}`.", ""]
+    return "\n".join(lines).rstrip() + "\n"

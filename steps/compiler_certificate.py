@@ -1,0 +1,453 @@
+"""The certificate of a compile master: asked for on the host, signed only by its fingerprint.
+
+Stages `clear` (what is in the way, on the host), `renew` (and at the CA), `window` and `close`
+(alternative names may be signed), `request`, `sign`, `fetch`.
+"""
+
+from __future__ import annotations
+
+import base64
+
+from runbook import edit
+from runbook.model import (
+    Action,
+    Check,
+    Compensate,
+    Debt,
+    Facts,
+    Later,
+    Nothing,
+    Planned,
+    Read,
+    Restore,
+    Risk,
+    Script,
+    Site,
+    Stage,
+    Verdict,
+)
+
+from . import reads
+from .ca_certificate import serving
+from .compiler import compilers, enrolment, ready, wanted_names
+from .layout import Seen, ca_host
+from .shellwords import assignments
+
+RELOAD = 12.0  # seconds a reload of Puppet Server refuses connections (measured: 6 to 11)
+ALLOW = "certificate-authority.allow-subject-alt-names"
+
+
+# --- what is in the way -----------------------------------------------------------------------
+
+
+def rogue(site: Site, seen: Seen) -> bool:
+    """This host once made a CA of its own: its key, or a CRL of that CA, is still here."""
+    if seen.name == site.ca.host:
+        return False
+    crl = next(iter(seen.crls("hostcrl")), None)
+    subjects = {c.subject for c in seen.certificates("localcacert")}
+    return "ca_key" in seen.authority or bool(crl and subjects and crl.issuer not in subjects)
+
+
+def clear(site: Site, facts: Facts) -> Planned:
+    actions: list[Action | Later] = []
+    ca = ca_host(site, facts)
+    for seen in compilers(site, facts):
+        if seen.hostcert and not seen.puppetserver and not seen.enterprise:
+            missing = [
+                n for n in wanted_names(site, facts, seen.name) if not seen.hostcert.carries(n)
+            ]
+            if missing:
+                what = f"taking its certificate away and revoking it, for {' and '.join(missing)}"
+                actions.append(Later(what, "install", seen.name))
+            continue
+        if not ready(seen) or not ca.ca_fingerprint:
+            continue
+        if rogue(site, seen):
+            actions.append(_aside(seen, ca))
+        state = enrolment(site, facts, seen)
+        if state.stale:
+            actions.append(_forget(seen, ca, state.why))
+    return tuple(actions)
+
+
+def _aside(seen: Seen, ca: Seen) -> Action:
+    cadir, crl = seen.setting("cadir", "server"), seen.setting("hostcrl")
+    link = f"{seen.setting('ssldir')}/ca"
+    given = assignments(
+        ruby=seen.ruby,
+        puppet=seen.puppet,
+        hostcert=seen.setting("hostcert"),
+        cadir=cadir,
+        crl=crl,
+        link=link,
+        issuer=ca.ca_fingerprint,
+    )
+    script = given + (
+        "set -u\n"
+        'if [ -e "$cadir" ]; then\n'
+        '"$ruby" --disable-gems -ropenssl -e \'\n'
+        "  der = OpenSSL::X509::Certificate.new(File.binread(ARGV[0])).to_der\n"
+        '  seen = OpenSSL::Digest.new("SHA256", der).hexdigest.upcase.scan(/../).join(":")\n'
+        '  puts seen == ARGV[1] ? "same" : "another"\n\' "$cadir/ca_crt.pem" "$issuer" |\n'
+        "    grep -qx another || { echo 'this is not surely another CA than that of the site: a "
+        "person has to decide' >&2; exit 4; }\nfi\n"
+        "systemctl stop puppetserver || exit 1\n"
+        'rm -rf -- "$cadir" "$crl" || exit 1\n'
+        '[ ! -L "$link" ] || rm -f -- "$link"\n'
+        "echo 'kept in the backup of this action'\n"
+        # Where the certificate is the CA's own, the right list comes now; else with the right one.
+        '[ ! -e "$hostcert" ] || timeout 180 "$puppet" ssl bootstrap --waitforcert 0 '
+        "--color=false </dev/null ||\n"
+        "    echo 'the revocation list comes with the certificate'\n"
+    )
+    saves = (cadir, crl, link)
+    return Action(
+        id=f"clear/{seen.name}/rogue-ca",
+        host=seen.name,
+        title=f"take away the CA that {seen.name} made for itself, and its CRL",
+        do=Script(script, saves=saves, timeout=300.0),
+        undo=Restore(then="systemctl start puppetserver" if _running(seen) else ""),
+        risk=Risk.DESTRUCTIVE,
+        diff=f"-{cadir}\n-{crl}\n",
+        outage=60.0,
+    )
+
+
+def _files(seen: Seen) -> dict[str, str]:
+    ssldir, name = seen.setting("ssldir"), seen.name
+    files = {s: seen.setting(s) for s in ("hostcert", "hostprivkey", "hostpubkey")}
+    if seen.certname != name:  # settled by `configure`, which ran before
+        files = {s: path.replace(seen.certname, name) for s, path in files.items()}
+    return {**files, "ssldir": ssldir}
+
+
+def _forget(seen: Seen, ca: Seen, why: str) -> Action:
+    """The wrong certificate, its key and request go; the copies are in the action's backup."""
+    files = _files(seen)
+    paths = [files["hostcert"], files["hostprivkey"], files["hostpubkey"]]
+    paths.append(f"{files['ssldir']}/certificate_requests/{seen.name}.pem")
+    if seen.trusts and seen.trusts != ca.ca_fingerprint:
+        paths += [seen.setting("localcacert"), seen.setting("hostcrl")]
+    words = " ".join(f'"{p}"' for p in paths)
+    return Action(
+        id=f"clear/{seen.name}/certificate",
+        host=seen.name,
+        title=f"take away its certificate and key: {why or 'its request lacks names'}",
+        do=Script(
+            # A running server keeps what it has loaded, until `start` has it read the new one.
+            f"rm -f -- {words}\n",
+            saves=tuple(paths),
+            removes=(files["ssldir"],),
+            timeout=300.0,
+        ),
+        undo=Restore(then=_REREAD),
+        risk=Risk.DESTRUCTIVE,
+        diff="".join(f"-{p}\n" for p in paths),
+    )
+
+
+def _running(seen: Seen) -> bool:
+    return seen.service("puppetserver").get("ActiveState") == "active"
+
+
+_REREAD = "if systemctl is-active --quiet puppetserver; then systemctl reload puppetserver; fi"
+
+
+def renew(site: Site, facts: Facts) -> Planned:
+    """What the CA has of a name that no longer is the host's: revoked, so that it can ask anew."""
+    ca = ca_host(site, facts)
+    actions = []
+    for host in site.having("compiler"):
+        seen = Seen(host.name, facts)
+        if not ready(seen) and not _bare(seen):
+            continue
+        state = enrolment(site, facts, seen)
+        if not state.superseded:
+            continue
+        revoked = state.superseded == "certificate"
+        what = f"clean the old {'certificate' if revoked else 'request'}"
+        actions.append(
+            Action(
+                id=f"renew/{ca.name}/{seen.name}",
+                host=ca.name,
+                title=f"{what} of {seen.name}" + (": revoked for good" if revoked else ""),
+                do=Script(at_the_ca(ca, seen.name) + "clean\n", timeout=180.0),
+                undo=Nothing(),  # what is revoked stays revoked; the rest of the step can go back
+                risk=Risk.DESTRUCTIVE if revoked else Risk.CHANGE,
+                about=seen.name,
+            )
+        )
+    return tuple(actions)
+
+
+def _bare(seen: Seen) -> bool:
+    return seen.reachable and not seen.unread and not seen.puppet
+
+
+def at_the_ca(ca: Seen, name: str, expected: str = "") -> str:
+    """The functions `sign` (only if the request is the expected one) and `clean` at the CA."""
+    given = assignments(
+        puppetserver=ca.puppetserver,
+        puppet=ca.puppet,
+        ruby=ca.ruby,
+        legacy="yes" if ca.version < (6,) else "no",
+        probe=name,
+        expected=expected,
+        csrdir=ca.setting("csrdir", "server"),
+        signeddir=ca.setting("signeddir", "server"),
+    )
+    return given + reads.script("sign.sh")
+
+
+# --- the window -------------------------------------------------------------------------------
+
+
+def waiting(site: Site, facts: Facts) -> tuple[Seen, ...]:
+    """The compile masters whose certificate the CA has yet to sign."""
+    found = []
+    for seen in compilers(site, facts):
+        state = enrolment(site, facts, seen)
+        if not seen.enterprise and state.why and (state.superseded or not state.signed):
+            found.append(seen)
+    return tuple(found)
+
+
+def asked_for(site: Site, facts: Facts, seen: Seen) -> bool:
+    """The host's own request is there to be signed."""
+    state = enrolment(site, facts, seen)
+    return ready(seen) and bool(state.request) and not state.stale and not state.superseded
+
+
+def needs_window(site: Site, facts: Facts) -> bool:
+    """Further names are to be signed, and the CA does not sign any (5.3.6 on)."""
+    ca = ca_host(site, facts)
+    further = any(len(wanted_names(site, facts, s.name)) > 1 for s in waiting(site, facts))
+    legacy = ca.version < (6,)  # `puppet cert sign` has a flag of its own
+    return further and not legacy and "alt_names_allowed" not in ca.authority
+
+
+def ca_conf(ca: Seen) -> str:
+    return f"{ca.system.one('server_confdir')}/conf.d/ca.conf"
+
+
+def _close_script(ca: Seen) -> str:
+    return serving(ca) + assignments(config=ca_conf(ca)) + reads.script("window.sh")
+
+
+def window(site: Site, facts: Facts) -> Planned:
+    ca = ca_host(site, facts)
+    if not needs_window(site, facts) or "window" in ca.requests:
+        return ()
+    file = ca.server_file("ca.conf")
+    try:
+        opened = edit.hocon_set(file.content or b"", ALLOW, "true")
+    except edit.EditError:
+        return ()  # a blocker of the step
+    if file.state != "file":
+        return ()
+    # Known, and asked about, together with the signing: no question waits while it is open.
+    unknown = [s.name for s in waiting(site, facts) if not asked_for(site, facts, s)]
+    if unknown:
+        what = "that the CA may sign alternative names, for these requests; one reload"
+        return tuple(Later(what, "request", name) for name in unknown)
+    given = assignments(before=file.sha256, content=base64.b64encode(opened).decode())
+    close = _close_script(ca) + "close_window\n"
+    return (
+        Action(
+            id=f"window/{ca.name}/open",
+            host=ca.name,
+            title="let the CA sign alternative names, for these requests; one reload",
+            do=Script(given + _close_script(ca) + "open_window\n", timeout=600.0),
+            undo=Compensate(close),
+            diff=edit.diff(file.path, file.content, opened),
+            outage=RELOAD,
+            opens=Debt("alt-names-window", "the CA signs alternative names", close),
+        ),
+    )
+
+
+def close(site: Site, facts: Facts) -> Planned:
+    ca = ca_host(site, facts)
+    if not needs_window(site, facts) and "window" not in ca.requests:
+        return ()
+    return (
+        Action(
+            id=f"close/{ca.name}/close",
+            host=ca.name,
+            title="let the CA sign no alternative names any more: ca.conf as it was; one reload",
+            do=Script(_close_script(ca) + "close_window\n", timeout=600.0),
+            undo=Nothing(),
+            outage=RELOAD,
+            repays="alt-names-window",
+        ),
+    )
+
+
+# --- request, sign, fetch ---------------------------------------------------------------------
+
+
+def _own(site: Site, facts: Facts, seen: Seen) -> str:
+    """The shell functions that work on the host's own certificate."""
+    files = _files(seen)
+    given = assignments(
+        puppet=seen.puppet,
+        ruby=seen.ruby,
+        legacy="yes" if seen.version < (6, 4) else "no",
+        certname=seen.name,
+        hostcert=files["hostcert"],
+        hostprivkey=files["hostprivkey"],
+        hostpubkey=files["hostpubkey"],
+        ssldir=files["ssldir"],
+        localcacert=seen.setting("localcacert"),
+        names=" ".join(wanted_names(site, facts, seen.name)[1:]),
+        issuer=ca_host(site, facts).ca_fingerprint,
+        pending=enrolment(site, facts, seen).pending.one("request"),
+    )
+    return given + reads.script("own_certificate.sh")
+
+
+def request(site: Site, facts: Facts) -> Planned:
+    planned: list[Action | Later] = []
+    ca = ca_host(site, facts)
+    for seen in compilers(site, facts):
+        if seen.enterprise or not ca.ca_fingerprint:
+            continue
+        names = ", ".join(wanted_names(site, facts, seen.name))
+        if not ready(seen):
+            what = f"the request for {names}, with a key made there"
+            planned.append(Later(what, "install", seen.name))
+            continue
+        state = enrolment(site, facts, seen)
+        there = not state.stale and not state.superseded and (state.requested or state.signed)
+        if not state.why or there:
+            continue
+        files = _files(seen)
+        asked = f"{files['ssldir']}/certificate_requests/{seen.name}.pem"
+        saves = (files["hostprivkey"], files["hostpubkey"], asked)
+        planned.append(
+            Action(
+                id=f"request/{seen.name}/request",
+                host=seen.name,
+                title=f"make a key here and ask {site.ca.name} for a certificate with {names}",
+                do=Script(_own(site, facts, seen) + "request\n", saves=saves, timeout=300.0),
+                undo=Restore(),
+            )
+        )
+    return tuple(planned)
+
+
+def sign(site: Site, facts: Facts) -> Planned:
+    planned: list[Action | Later] = []
+    ca = ca_host(site, facts)
+    for seen in waiting(site, facts):
+        state = enrolment(site, facts, seen)
+        if not asked_for(site, facts, seen):
+            what = f"the fingerprint of {seen.name}'s request, as it and the CA have it, to sign it"
+            planned.append(Later(what, "request", seen.name))
+            continue
+        clean = at_the_ca(ca, seen.name) + "clean\n"
+        planned.append(
+            Action(
+                id=f"sign/{ca.name}/{seen.name}",
+                host=ca.name,
+                title=f"sign {seen.name}, if its fingerprint is {state.request}",
+                do=Script(at_the_ca(ca, seen.name, state.request) + "sign\n", timeout=180.0),
+                undo=Compensate(clean),
+                about=seen.name,
+            )
+        )
+    return tuple(planned)
+
+
+def fetch(site: Site, facts: Facts) -> Planned:
+    planned: list[Action | Later] = []
+    for seen in compilers(site, facts):
+        if seen.enterprise or not ca_host(site, facts).ca_fingerprint:
+            continue
+        if not ready(seen):
+            planned.append(Later("fetching the certificate, and verifying it", "sign", seen.name))
+            continue
+        if not enrolment(site, facts, seen).why:
+            continue
+        trusted = (seen.setting("localcacert"), seen.setting("hostcrl"))
+        planned.append(
+            Action(
+                id=f"fetch/{seen.name}/fetch",
+                host=seen.name,
+                title="fetch the certificate; verify its key, its names and who issued it",
+                do=Script(
+                    _own(site, facts, seen) + "fetch\n",
+                    saves=(_files(seen)["hostcert"], *trusted),
+                    timeout=300.0,
+                ),
+                undo=Restore(),
+            )
+        )
+    return tuple(planned)
+
+
+# --- proof ------------------------------------------------------------------------------------
+
+
+def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
+    return tuple(certified(site, h.name) for h in site.having("compiler"))
+
+
+def _certificate_reads(site: Site, name: str) -> tuple[tuple[str, Read], ...]:
+    ca = site.host(site.ca.host)
+    return (
+        (name, reads.SOFTWARE),
+        (name, reads.CERTIFICATES),
+        (name, reads.SERVER_FILES),
+        (ca.name, reads.SOFTWARE),
+        (ca.name, reads.CERTIFICATES),
+        (ca.name, reads.requests(site)),
+    )
+
+
+def certified(site: Site, name: str) -> Check:
+    """Its certificate is the CA's, carries every name, and fits its key."""
+
+    def judge(facts: Facts) -> Verdict:
+        seen = Seen(name, facts)
+        if not facts.get(site.ca.host, "requests").ok:
+            return Verdict(None, f"{site.ca.host} was not read")
+        why = enrolment(site, facts, seen).why
+        now = seen.hostcert
+        said = f"serial {now.serial}: {', '.join(now.names)}" if now and not why else why
+        return Verdict(not why, said, "pmrunbook --step compilers")
+
+    title = f"{name} has a certificate for every name"
+    return Check(f"certificate/{name}", title, judge, _certificate_reads(site, name))
+
+
+def closed(site: Site, facts: Facts) -> tuple[Check, ...]:
+    """What the CA was allowed for these requests is taken back."""
+
+    def judge(facts: Facts) -> Verdict:
+        if not facts.get(site.ca.host, "requests").ok:
+            return Verdict(None, f"{site.ca.host} was not read")
+        left = "window" in ca_host(site, facts).requests
+        said = "still open" if left else "closed"
+        return Verdict(not left, said, "pmrunbook debts --repay")
+
+    return (
+        Check(
+            "certificate/window",
+            "the window for alternative names is closed",
+            judge,
+            ((site.ca.host, reads.requests(site)),),
+        ),
+    )
+
+
+BEFORE = (
+    Stage("clear", "What is in the way on the host", clear, rollout=True),
+    Stage("renew", "What the CA has of an earlier host of that name", renew),
+    Stage("request", "Each host makes its key and its request", request, rollout=True),
+    Stage("window", "The CA may sign alternative names", window),
+    Stage("sign", "Fingerprints are compared, and signed", sign),
+    Stage("close", "The CA signs no more of them", close, closed, always=True),
+    Stage("fetch", "Each host has its certificate", fetch, checks, rollout=True),
+)

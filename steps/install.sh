@@ -1,0 +1,92 @@
+# Install packages at exact versions, with no service started on the way, or take away exactly what
+# that installed. Set before: manager, specs (such as "puppetserver=7.9.5-2"), unit.
+set -u
+umask 022
+record=/var/lib/pmrunbook/installed
+folders='/etc/puppet /etc/puppetlabs /var/lib/puppet /var/lib/puppetserver /var/cache/puppet
+/var/log/puppet /var/log/puppetserver /var/log/puppetlabs /opt/puppetlabs /run/puppetserver
+/usr/share/puppet /etc/default/puppetserver /etc/sysconfig/puppetserver'
+packages() {
+    case $manager in
+    apt) dpkg-query -W -f '${db:Status-Status} ${Package}:${Architecture}\n' | sed -n 's/^installed //p' ;;
+    *) rpm -qa --qf '%{NAME}.%{ARCH}\n' ;;
+    esac | LC_ALL=C sort
+}
+remember() { # once: what is here before the first try is what undo keeps
+    [ ! -e "$record/before" ] || return 0
+    mkdir -p -m 0700 -- "$record" || return 1
+    for f in $folders; do [ -e "$f" ] || printf '%s\n' "$f"; done >"$record/absent"
+    packages >"$record/.before" && mv -- "$record/.before" "$record/before"
+}
+quietly() { # no package may start the server before its CA is switched off
+    systemctl mask --runtime --quiet "$unit" 2>/dev/null
+    trap 'systemctl unmask --runtime --quiet "$unit" 2>/dev/null' EXIT
+}
+install_packages() {
+    if systemctl is-active --quiet "$unit"; then
+        echo "$unit runs already" >&2
+        exit 1
+    fi
+    remember || exit 1
+    quietly
+    case $manager in
+    apt)
+        export DEBIAN_FRONTEND=noninteractive
+        if [ -n "$(dpkg --audit 2>/dev/null)" ]; then
+            echo 'finishing an installation that was interrupted: dpkg --configure -a'
+            dpkg --force-confdef --force-confold --configure -a || exit 1
+        fi
+        apt-get -q -o DPkg::Lock::Timeout=300 update ||
+            echo 'the lists of packages could not be fetched; going on with those of before' >&2
+        # shellcheck disable=SC2086  # a list of words
+        apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o APT::Color=false \
+            -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+            install $specs || exit 1
+        ;;
+    *)
+        # shellcheck disable=SC2086
+        "$manager" -y install $specs || exit 1
+        ;;
+    esac
+    systemctl unmask --runtime --quiet "$unit" 2>/dev/null
+    if systemctl is-active --quiet "$unit"; then
+        echo "the packages started $unit: it may have made a CA of its own" >&2
+        exit 1
+    fi
+    # What is installed later is somebody else's: undo leaves it.
+    packages | LC_ALL=C comm -13 "$record/before" - >"$record/.added" &&
+        mv -- "$record/.added" "$record/added" || exit 1
+    echo "installed: $specs"
+}
+remove_packages() {
+    [ -e "$record/before" ] || exit 0
+    systemctl disable --now --quiet "$unit" 2>/dev/null
+    if [ -e "$record/added" ]; then
+        new=$(packages | LC_ALL=C comm -12 "$record/added" -)
+    else
+        new=$(packages | LC_ALL=C comm -13 "$record/before" -)
+    fi
+    if [ -n "$new" ]; then
+        case $manager in
+        apt)
+            export DEBIAN_FRONTEND=noninteractive
+            # shellcheck disable=SC2086
+            apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 purge $new || exit 1
+            ;;
+        *)
+            # shellcheck disable=SC2086
+            "$manager" -y remove $new || exit 1
+            ;;
+        esac
+    fi
+    # What is left in folders that were not there (keys, code, logs) is put aside, not thrown away.
+    left=/var/lib/pmrunbook/left-$(date +%Y%m%dT%H%M%S)
+    while IFS= read -r f; do
+        case " $(echo $folders) " in *" $f "*) ;; *) continue ;; esac
+        [ -e "$f" ] || continue
+        mkdir -p -m 0700 -- "$left$(dirname -- "$f")" && mv -- "$f" "$left$f" || exit 1
+    done <"$record/absent"
+    [ ! -d "$left" ] || echo "what was left behind is in $left"
+    rm -rf -- "$record"
+    systemctl daemon-reload
+}

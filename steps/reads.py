@@ -1,0 +1,128 @@
+"""What the steps read on a host; the scripts are the `*.sh` files beside this module."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from runbook.model import Host, Read, Site
+from runbook.shell import quote
+
+HERE = Path(__file__).parent
+
+
+@cache
+def script(name: str) -> str:
+    """The text of one of the shell files of this folder."""
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+PACKAGES = ("puppetserver", "puppet-agent", "openvox-server", "openvox-agent")
+CRL_TIMER = "puppet-crl-refresh"
+"""The systemd units that keep a compile master's CRL fresh."""
+
+PRELUDE = script("prelude.sh")
+SOFTWARE = Read("software", script("software.sh"))
+MACHINE = Read("machine", script("machine.sh"))
+CERTIFICATES = Read("certificates", script("certificates.sh"))
+AGENT = Read("agent", script("agent.sh"))
+PUPPET_CONF = Read("puppet.conf", script("puppet_conf.sh"), limit=131_072)
+
+
+def probe_name(site: Site) -> str:
+    """The certname of the throw-away agent that proves enrolment.
+
+    Without the site's domain, so that no autosign pattern of the site matches it.
+    """
+    return (
+        "pmrunbook-probe-" + hashlib.sha256(f"{site.name}/{site.ca.name}".encode()).hexdigest()[:12]
+    )
+
+
+def names(site: Site) -> Read:
+    """Where the names that matter lead to, from the host's own point of view."""
+    wanted = dict.fromkeys((site.ca.name, site.server, site.ca.host, *site.dns_alt_names))
+    return Read("names", f"pc_names={quote(' '.join(wanted))}\n{script('names.sh')}")
+
+
+def network(site: Site, host: Host) -> Read:
+    """What answers on the CA's name and on the name agents call, and whether it is trusted."""
+    wanted = dict.fromkeys((site.ca.name, site.server, site.ca.host))
+    given = f"pc_names={quote(' '.join(wanted))} pc_port=${{PS_ca_port:-8140}}\n"
+    return Read("network", given + script("network.sh"), timeout=45.0)
+
+
+def authority(site: Site, host: Host) -> Read:
+    """The CA service of a Puppet Server, and on the CA's host what its CLI says."""
+    asked = "yes" if host.name == site.ca.host else "no"
+    given = f"pc_probe={quote(probe_name(site))} pc_list={asked}\n"
+    return Read("authority", given + script("authority.sh"), timeout=45.0)
+
+
+def proofs(site: Site) -> Read:
+    """What was proved on this host before, and what an interrupted proof left."""
+    return Read("proofs", f"pc_probe={quote(probe_name(site))}\n{script('proofs.sh')}")
+
+
+def packages(site: Site) -> Read:
+    """What a host's package manager offers, and whether it is free."""
+    wanted = quote(" ".join(PACKAGES))
+    return Read("packages", f"pc_packages={wanted}\n{script('packages.sh')}", timeout=90.0)
+
+
+SERVER_FILES = Read(
+    "server-files",
+    f"pc_timer={CRL_TIMER}\n{script('server_files.sh')}",
+    limit=262_144,
+)
+
+
+def code(*, everything: bool = False) -> Read:
+    """The code a server compiles: as digests, or with all of it where it is small."""
+    given = f"pc_tar={'yes' if everything else 'no'}\n"
+    return Read("code", given + script("code.sh"), limit=6_500_000, timeout=120.0)
+
+
+SERVED = Read("served", script("served.sh"))
+CODE_OF_CA = code(everything=True)
+
+
+def drill_name(site: Site) -> str:
+    """The certname of the CRL drill's throw-away certificate."""
+    return probe_name(site).replace("probe", "drill")
+
+
+def requests(site: Site) -> Read:
+    """What the CA has of the compile masters: requests, certificates, the window, the drill."""
+    wanted = quote(" ".join(h.name for h in site.having("compiler", "retired")))
+    return Read("requests", f"pc_names={wanted}\n{script('requests.sh')}")
+
+
+def ladder(members: Mapping[str, tuple[int, tuple[str, ...]]]) -> Read:
+    """What a client finds at compile masters: certname -> port, and names to be called by."""
+    lines = [f"{name} {port} {','.join(names)}" for name, (port, names) in members.items()]
+    return Read(
+        "ladder", f"pc_members={quote(chr(10).join(lines))}\n{script('ladder.sh')}", timeout=60.0
+    )
+
+
+def catalogs(servers: Sequence[tuple[str, int]]) -> Read:
+    """A node's own catalog from several servers; the first is what the others are held against."""
+    wanted = quote(" ".join(f"{name}:{port}" for name, port in servers))
+    return Read("catalogs", f"pc_members={wanted}\n{script('catalogs.sh')}", timeout=240.0)
+
+
+def survey(site: Site, host: Host) -> tuple[Read, ...]:
+    """Every read of the survey; the steps after it look at the same."""
+    return (
+        SOFTWARE,
+        MACHINE,
+        names(site),
+        network(site, host),
+        CERTIFICATES,
+        authority(site, host),
+        AGENT,
+        PUPPET_CONF,
+    )

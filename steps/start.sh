@@ -1,0 +1,53 @@
+# Start, restart or reload this compile master's Puppet Server; when it does not come, say why.
+# Set before: the functions of serving.sh and what they need; logdir.
+set -u
+# An installation that was broken off may have left its mask, which goes with the next boot anyway.
+systemctl unmask --runtime --quiet puppetserver 2>/dev/null
+log=$logdir/puppetserver.log
+began=$(date +%s)
+size=$(stat -c %s "$log" 2>/dev/null || echo 0)
+explain() {
+    said=$(
+        journalctl -u puppetserver --since "@$began" --no-pager -o cat 2>/dev/null | tail -n 200
+        now=$(stat -c %s "$log" 2>/dev/null || echo 0)
+        [ "$now" -ge "$size" ] || size=0
+        tail -c "+$((size + 1))" "$log" 2>/dev/null | tail -n 400
+    )
+    printf '%s\n' "$said" | grep -iE 'error|exception|caused by|not found|unable' | tail -n 15
+    denied=$(
+        {
+            journalctl -k --since "@$began" --no-pager -o cat
+            journalctl _TRANSPORT=audit --since "@$began" --no-pager -o cat
+        } 2>/dev/null | grep -E 'apparmor="DENIED"|avc: +denied' | tail -n 3
+    )
+    [ -z "$denied" ] || printf 'denied by the kernel:\n%s\n' "$denied"
+    # The known ones: puppetserver's own sources and logs (7.x).
+    case $said in
+    *"Duplicate implementations"*CaService*)
+        why='ca.cfg switches both CA services on: leave certificate-authority-disabled-service' ;;
+    *"Service ':CaService' not found"*)
+        why='ca.cfg switches no CA service on: it needs certificate-authority-disabled-service' ;;
+    *"Unable to open 'ssl-cert' file"*) why='there is no certificate yet: the certificate comes first' ;;
+    *"Non-readable path specified for ssl-crl-path"* | *"Unable to open 'ssl-crl"*)
+        why='there is no CRL, or the user puppet cannot read it: puppet ssl bootstrap' ;;
+    *"private key"*"is missing"*) why='the ssldir is half cleaned: puppet ssl clean, then a new certificate' ;;
+    *"Cannot initialize CA with partial state"*) why='the CA service is on, and its directory is incomplete' ;;
+    *"could not be found and no file at :cacert"*) why='the CA service is on, and the ssldir was wiped' ;;
+    *"Address already in use"* | *"BindException"*)
+        why="port $port is taken by $(ss -Hltnp "sport = :$port" | sed -n 's/.*users:(("\([^"]*\)".*/\1/p' | head -n 1)" ;;
+    *OutOfMemoryError* | *"insufficient memory"* | *"Could not reserve enough space"*)
+        why='too little memory for the heap in JAVA_ARGS' ;;
+    *"Permission denied"*) why='a file that the user puppet may not read; the lines above name it' ;;
+    *"No space left"*) why='a disk is full' ;;
+    *masked*) why='the unit is masked: systemctl unmask puppetserver' ;;
+    *) why='see the lines above' ;;
+    esac
+    printf 'Error: Puppet Server does not start: %s\n' "$why" >&2
+}
+serve() { # start | restart | reload
+    case $1 in
+    start) start_server ;;
+    restart) stop_server && start_server ;;
+    reload) systemctl reload puppetserver && wait_ready ;;
+    esac || { explain; exit 1; }
+}

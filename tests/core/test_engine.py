@@ -1,0 +1,603 @@
+"""The engine's order of things, on an estate in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from runbook import plan as planning
+from runbook.errors import Interrupted, OutcomeUnknown, RunbookError, TrustError, Unreachable
+from runbook.journal import Journal
+from runbook.model import (
+    Action,
+    Check,
+    Compensate,
+    Event,
+    Facts,
+    Later,
+    Read,
+    Rollout,
+    Script,
+    Stage,
+    Status,
+    Step,
+    Verdict,
+)
+from tests.core.estate import (
+    COPY,
+    DEBT,
+    NAMES,
+    ROLL,
+    TWO,
+    FakeHost,
+    Fleet,
+    Scripted,
+    holds,
+    make,
+    reads,
+    setting,
+    site,
+    wants,
+)
+
+
+def fleet() -> Fleet:
+    return Fleet(*NAMES)
+
+
+def kinds(face: Scripted) -> list[str]:
+    return [e.kind for e in face.events]
+
+
+def test_a_run_does_what_was_approved_and_proves_it() -> None:
+    estate = fleet()
+    run = make(estate, site(*NAMES), TWO)
+    run.engine.run()
+    assert all(h.values["a"] == "1" for h in estate.hosts.values())
+    assert estate.hosts["h4"].values["b"] == "1"
+    assert run.recorder.state.step("two").status is Status.OK
+    assert kinds(run.face).index("approved") < kinds(run.face).index("start")
+    # What only the first stage made known was asked for again.
+    assert [q.kind for q in run.face.asked] == ["approve", "changed"]
+
+
+def test_a_second_run_finds_nothing_to_do() -> None:
+    estate = fleet()
+    make(estate, site(*NAMES), TWO).engine.run()
+    ran = [list(h.ran) for h in estate.hosts.values()]
+    again = make(estate, site(*NAMES), TWO)
+    again.engine.run()
+    assert again.face.asked == []
+    assert [h.ran for h in estate.hosts.values()] == ran
+
+
+def test_all_reads_of_all_steps_are_one_round_trip_a_host() -> None:
+    estate = fleet()
+    run = make(estate, site(*NAMES), TWO, ROLL, mode="dry-run", writers=False)
+    run.engine.run()
+    assert [h.reads for h in estate.hosts.values()] == [1, 1, 1, 1]
+
+
+def test_a_dry_run_has_no_way_to_change_anything() -> None:
+    estate = fleet()
+    run = make(estate, site(*NAMES), TWO, mode="dry-run", writers=False)
+    run.engine.run()
+    assert all(h.ran == [] for h in estate.hosts.values())
+    planned = next(e for e in run.face.events if e.kind == "planned")
+    assert len(planned.data["actions"]) == 4
+    assert planned.data["later"][0]["what"] == "the value of a"
+    actions = [setting("first", "h1", "a", "1")]
+    assert "may not change" in run.crew.perform("two", actions)[0].note
+    assert "start" not in kinds(run.face)
+
+
+def test_nothing_is_done_without_approval() -> None:
+    estate = fleet()
+    run = make(estate, site(*NAMES), TWO, face=Scripted("quit"))
+    with pytest.raises(Interrupted):
+        run.engine.run()
+    assert all(h.ran == [] for h in estate.hosts.values())
+
+
+def test_what_somebody_did_meanwhile_is_not_done_again() -> None:
+    estate = fleet()
+
+    class Meddler(Scripted):
+        def ask(self, question):  # type: ignore[no-untyped-def]
+            estate.hosts["h2"].values["a"] = "1"  # somebody did it by hand meanwhile
+            return super().ask(question)
+
+    run = make(estate, site(*NAMES), ROLL, face=Meddler())
+    run.engine.run()
+    assert estate.hosts["h2"].ran == []  # less than approved needs no question
+    assert len(run.face.asked) == 1
+
+
+def test_what_was_not_in_the_review_is_asked_about() -> None:
+    estate = fleet()
+    for host in estate.hosts.values():
+        host.values["x"] = "1"
+
+    class Meddler(Scripted):
+        def ask(self, question):  # type: ignore[no-untyped-def]
+            estate.hosts["h2"].values["x"] = "2"
+            return super().ask(question)
+
+    run = make(estate, site(*NAMES), COPY, face=Meddler("approve", "quit"))
+    with pytest.raises(Interrupted):
+        run.engine.run()
+    assert [q.kind for q in run.face.asked] == ["approve", "changed"]
+    assert all(h.ran == [] for h in estate.hosts.values())
+
+
+def test_the_canary_goes_first_and_its_failure_stops_the_rest() -> None:
+    estate = fleet()
+    estate.hosts["h1"]._do = lambda command: _failed()  # type: ignore[method-assign]
+    run = make(estate, site(*NAMES), ROLL, face=Scripted("approve", "quit"))
+    with pytest.raises(RunbookError, match="it failed"):
+        run.engine.run()
+    assert estate.hosts["h1"].ran == ["set a 1"]
+    assert all(estate.hosts[n].ran == [] for n in NAMES[1:])
+
+
+def _failed():  # type: ignore[no-untyped-def]
+    from runbook.ports import JobState, Outcome
+
+    return Outcome(JobState.DONE, 1, "it failed")
+
+
+def test_a_failure_within_the_threshold_leaves_that_host_out_visibly() -> None:
+    estate = fleet()
+    estate.hosts["h3"]._do = lambda command: _failed()  # type: ignore[method-assign]
+    run = make(estate, site(*NAMES, rollout=Rollout(1, 2, max_failures=1)), ROLL)
+    run.engine.run()
+    assert "it failed" in run.recorder.state.excluded["h3"]
+    assert estate.hosts["h4"].values == {"a": "1"}
+
+
+def test_a_check_that_does_not_pass_is_its_hosts_failure() -> None:
+    estate = fleet()
+    # The job says it worked, and nothing changed: no reply of a command is proof.
+    estate.hosts["h2"]._do = lambda command: _ok()  # type: ignore[method-assign]
+    run = make(estate, site(*NAMES), ROLL, face=Scripted("approve", "exclude:broken disk"))
+    run.engine.run()
+    assert run.face.asked[1].host == "h2"
+    assert run.recorder.state.excluded == {"h2": "broken disk"}
+
+
+def _ok():  # type: ignore[no-untyped-def]
+    from runbook.ports import JobState, Outcome
+
+    return Outcome(JobState.DONE, 0)
+
+
+def test_retry_looks_first_and_does_only_what_is_needed() -> None:
+    estate = fleet()
+    real = estate.hosts["h2"]._do
+    tries = []
+
+    def flaky(command: str):  # type: ignore[no-untyped-def]
+        tries.append(command)
+        return _failed() if len(tries) == 1 else real(command)
+
+    estate.hosts["h2"]._do = flaky  # type: ignore[method-assign]
+    run = make(estate, site(*NAMES), ROLL, face=Scripted("approve", "retry"))
+    run.engine.run()
+    assert tries == ["set a 1", "set a 1"]
+    assert run.recorder.state.step("roll").actions["all/h2/a"].attempts == 2
+
+
+def test_a_lost_link_is_unknown_and_looking_finds_it_done() -> None:
+    estate = fleet()
+    estate.hosts["h2"].lost_link = True
+
+    class Healer(Scripted):
+        def ask(self, question):  # type: ignore[no-untyped-def]
+            if question.kind == "unknown":
+                estate.hosts["h2"].lost_link = False
+            return super().ask(question)
+
+    run = make(estate, site(*NAMES), ROLL, face=Healer("approve", "check"))
+    run.engine.run()
+    assert run.face.asked[1].kind == "unknown"
+    assert estate.hosts["h2"].ran == ["set a 1"]  # once
+    assert run.recorder.state.step("roll").status is Status.OK
+
+
+def test_a_host_rebooted_in_a_job_is_unknown_until_the_operator_decides(tmp_path: Path) -> None:
+    estate = fleet()
+    real = estate.hosts["h1"]._do
+    estate.hosts["h1"]._do = lambda c: _lost()  # type: ignore[method-assign]
+    run = make(estate, site("h1"), ROLL, face=Scripted("approve", "quit"), folder=tmp_path / "s")
+    with pytest.raises(OutcomeUnknown):
+        run.engine.run()
+    assert [a.status for a in run.recorder.state.unknown()] == [Status.UNKNOWN]
+    assert run.journal
+    run.journal.close()
+    estate.hosts["h1"]._do = real  # type: ignore[method-assign]
+    again = make(
+        estate, site("h1"), ROLL, face=Scripted("retry"), mode="resume", folder=tmp_path / "s"
+    )
+    again.engine.run()
+    assert again.face.asked[0].kind == "unknown"
+    assert estate.hosts["h1"].values == {"a": "1"}
+
+
+def _lost():  # type: ignore[no-untyped-def]
+    from runbook.ports import JobState, Outcome
+
+    return Outcome(JobState.LOST, note="the host rebooted during the job")
+
+
+def test_debts_are_repaid_when_the_step_fails() -> None:
+    estate = fleet()
+    run = make(estate, site("h1"), DEBT, face=Scripted("approve", "quit"))
+    with pytest.raises(RunbookError):
+        run.engine.run()
+    assert estate.hosts["h1"].values["open"] == "0"
+    assert run.recorder.state.debts == {}
+
+
+def test_a_silent_host_is_left_out_only_by_the_operator() -> None:
+    estate = fleet()
+    estate.hosts["h3"].down = True
+    run = make(estate, site(*NAMES), ROLL, face=Scripted("exclude:powered off", "approve"))
+    run.engine.run()
+    assert run.recorder.state.excluded == {"h3": "powered off"}
+    quit_ = make(estate, site(*NAMES), ROLL, face=Scripted("quit"))
+    with pytest.raises(Unreachable):
+        quit_.engine.run()
+
+
+def test_undo_takes_back_in_reverse_and_a_new_run_does_it_again() -> None:
+    estate = fleet()
+    run = make(estate, site(*NAMES), TWO)
+    run.engine.run()
+    run.undo.run("two")
+    assert all(h.values == {} for h in estate.hosts.values())
+    assert run.recorder.state.step("two").actions == {}
+    assert run.recorder.state.step("two").status is Status.UNDONE
+    assert [a.status for a in run.recorder.state.undone] == [Status.UNDONE] * 5
+    run.engine.run()
+    assert estate.hosts["h4"].values == {"a": "1", "b": "1"}
+
+
+def test_verify_says_when_something_drifted() -> None:
+    estate = fleet()
+    make(estate, site(*NAMES), TWO).engine.run()
+    assert make(estate, site(*NAMES), TWO, mode="verify", writers=False).engine.verify()
+    estate.hosts["h2"].values["a"] = "2"
+    drifted = make(estate, site(*NAMES), TWO, mode="verify", writers=False)
+    assert not drifted.engine.verify()
+    bad = [c for c in drifted.recorder.state.step("two").checks.values() if not c.ok]
+    assert {c.id for c in bad} == {"a/h2", "two/nothing-left"}
+
+
+class Crash(BaseException):
+    """kill -9, as far as one process can do it to itself."""
+
+
+class Mortal(Journal):
+    """A journal whose process dies at one record: before it is written, or right after."""
+
+    dies_at = -1
+    after = False
+
+    def append(self, event: Event) -> None:
+        self.dies_at -= 1
+        if self.dies_at == 0 and not self.after:
+            raise Crash
+        super().append(event)
+        if self.dies_at == 0:
+            raise Crash
+
+
+def _records(tmp_path: Path) -> int:
+    run = make(fleet(), site(*NAMES), TWO, folder=tmp_path / "count")
+    run.engine.run()
+    assert run.journal
+    run.journal.close()
+    return sum(1 for _ in (tmp_path / "count" / "journal.jsonl").open())
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_dying_at_any_journal_boundary_and_resuming_ends_like_an_unbroken_run(
+    tmp_path: Path, after: bool
+) -> None:
+    for boundary in range(2, _records(tmp_path) + 1):
+        estate = fleet()
+        folder = tmp_path / f"{boundary}"
+        journal = Mortal(folder)
+        journal.dies_at, journal.after = boundary, after
+        with contextlib.suppress(Crash):
+            make(estate, site(*NAMES), TWO, journal=journal).engine.run()
+        journal.close()
+        estate.hosts["h1"].locked = True  # kill -9 gives nothing back
+        again = make(estate, site(*NAMES), TWO, mode="resume", folder=folder)
+        known = {digest for s in again.recorder.state.steps.values() for digest in s.approved}
+        again.engine.run()
+        asked = [q.kind for q in again.face.asked]
+        assert "approve" not in asked or not known, boundary  # approved once is approved
+        assert again.journal
+        again.journal.close()
+        assert [h.values for h in estate.hosts.values()] == [
+            {"a": "1"},
+            {"a": "1"},
+            {"a": "1"},
+            {"a": "1", "b": "1"},
+        ], boundary
+        commands = [c for h in estate.hosts.values() for c in h.ran]
+        assert len(commands) == 5, (boundary, commands)  # none twice
+        assert again.recorder.state.unknown() == ()
+        assert not estate.hosts["h1"].locked, boundary  # also where nothing was left to do
+
+
+# --- what an operator suffers at night ------------------------------------------------------------
+
+
+def test_a_host_that_falls_silent_after_the_approval_is_not_passed_over() -> None:
+    estate = fleet()
+
+    class Cable(Scripted):
+        def ask(self, question):  # type: ignore[no-untyped-def]
+            estate.hosts["h3"].down = question.kind == "approve"
+            return super().ask(question)
+
+    run = make(estate, site(*NAMES), ROLL, face=Cable("approve", "retry"))
+    run.engine.run()
+    assert [q.kind for q in run.face.asked] == ["approve", "failure"]
+    assert run.face.asked[1].host == "h3"
+    assert estate.hosts["h3"].values == {"a": "1"}
+
+
+def test_looking_again_at_a_changed_plan_does_what_was_seen_last() -> None:
+    estate = fleet()
+    for host in estate.hosts.values():
+        host.values["x"] = "1"
+
+    class Meddler(Scripted):
+        def ask(self, question):  # type: ignore[no-untyped-def]
+            estate.hosts["h2"].values["x"] = str(1 + len(self.asked))
+            return super().ask(question)
+
+    run = make(estate, site(*NAMES), COPY, face=Meddler("approve", "again", "approve", "approve"))
+    run.engine.run()
+    assert estate.hosts["h2"].values["a"] == estate.hosts["h2"].values["x"]
+
+
+def test_what_is_unknown_on_a_host_left_out_stays_unknown(tmp_path: Path) -> None:
+    estate = fleet()
+    estate.hosts["h2"]._do = lambda c: _lost()  # type: ignore[method-assign]
+    first = make(
+        estate, site(*NAMES), ROLL, face=Scripted("approve", "exclude:later"), folder=tmp_path
+    )
+    first.engine.run()
+    assert first.journal
+    first.journal.close()
+    again = make(estate, site(*NAMES), ROLL, face=Scripted("quit"), mode="resume", folder=tmp_path)
+    with pytest.raises(OutcomeUnknown):
+        again.engine.run()
+    assert [a.host for a in again.recorder.state.unknown()] == ["h2"]
+
+
+def test_an_undo_whose_job_was_lost_is_not_done() -> None:
+    estate = fleet()
+    run = make(estate, site("h1"), ROLL)
+    run.engine.run()
+    real = estate.hosts["h1"]._do
+    estate.hosts["h1"]._do = lambda c: _lost()  # type: ignore[method-assign]
+    run.face.extend(["approve", "quit"])
+    with pytest.raises(RunbookError):
+        run.undo.run("roll")
+    estate.hosts["h1"]._do = real  # type: ignore[method-assign]
+    run.engine.run()  # looks first: the host still has it, so it is not taken back
+    assert run.recorder.state.undone == []
+    run.undo.run("roll")
+    assert estate.hosts["h1"].values == {}
+
+
+def test_what_was_taken_back_is_asked_about_again() -> None:
+    estate = fleet()
+    run = make(estate, site(*NAMES), ROLL)
+    run.engine.run()
+    run.undo.run("roll")
+    before = len(run.face.asked)
+    run.engine.run()
+    assert [q.kind for q in run.face.asked[before:]] == ["approve"]
+
+
+def test_a_dead_host_does_not_wedge_the_resume(tmp_path: Path) -> None:
+    estate = fleet()
+    estate.hosts["h2"].lost_link = True
+    first = make(estate, site(*NAMES), ROLL, face=Scripted("approve", "quit"), folder=tmp_path)
+    with pytest.raises(OutcomeUnknown):
+        first.engine.run()
+    assert first.journal
+    first.journal.close()
+
+    def dead(job_id: str) -> object:
+        raise Unreachable("does not answer")
+
+    estate.hosts["h2"].look = dead  # type: ignore[method-assign,assignment]
+    estate.hosts["h2"].down = True
+    again = make(
+        estate,
+        site(*NAMES),
+        ROLL,
+        face=Scripted("failed:it burned down", "exclude:it burned down"),
+        mode="resume",
+        folder=tmp_path,
+    )
+    again.engine.run()
+    assert again.recorder.state.excluded == {"h2": "it burned down"}
+    assert estate.hosts["h4"].values == {"a": "1"}
+
+
+def test_a_host_that_cannot_be_dialled_was_sent_nothing() -> None:
+    estate = fleet()
+
+    def away(*_: object) -> object:
+        raise Unreachable("does not answer")
+
+    estate.hosts["h2"].run = away  # type: ignore[method-assign,assignment]
+    run = make(estate, site(*NAMES), ROLL, face=Scripted("approve", "exclude:away"))
+    run.engine.run()
+    assert run.recorder.state.unknown() == ()
+    assert run.recorder.state.step("roll").actions["all/h2/a"].status is Status.FAILED
+
+
+def test_a_face_that_is_gone_does_not_take_the_work_down() -> None:
+    estate = fleet()
+
+    class Closed(Scripted):
+        def show(self, event: Event) -> None:
+            if event.kind == "output":
+                raise OSError("the terminal was closed")
+            super().show(event)
+
+    run = make(estate, site("h1"), DEBT, face=Closed("approve", "quit"))
+    run.recorder.face_lost = run.crew.stop.set
+    with pytest.raises(RunbookError):
+        run.engine.run()
+    assert estate.hosts["h1"].values.get("open") != "1"  # the debt was repaid all the same
+
+
+def test_a_subset_of_hosts_leaves_the_step_unfinished() -> None:
+    estate = fleet()
+    run = make(estate, site(*NAMES), ROLL, hosts=("h2",))
+    run.engine.run()
+    assert [h.ran for h in estate.hosts.values()] == [[], ["set a 1"], [], []]
+    state = run.recorder.state.step("roll")
+    assert (state.status, state.why) == (Status.PENDING, "3 actions left on hosts not asked for")
+
+
+def test_stop_is_heard_while_hosts_are_read() -> None:
+    estate = fleet()
+    run = make(estate, site(*NAMES), ROLL)
+    run.crew.stop.set()
+    with pytest.raises(Interrupted):
+        run.engine.run()
+
+
+def test_a_dry_run_that_met_trouble_does_not_end_well() -> None:
+    estate = fleet()
+    estate.hosts["h3"].down = True
+    run = make(estate, site(*NAMES), ROLL, mode="dry-run", writers=False)
+    with pytest.raises(Unreachable):
+        run.engine.run()
+    assert "planned" in kinds(run.face)
+
+
+def test_a_check_of_another_host_gates_the_canary() -> None:
+    estate = fleet()
+    ca = Check(
+        "ca", "the CA answers", lambda facts: Verdict(False, "down"), (("ca", Read("x", "get x")),)
+    )
+    stage = Stage("all", "All", wants("all", "a", "1"), lambda s, f: (ca,), rollout=True)
+    step = Step("roll", "Roll out", "", reads("a"), stages=(stage,))
+    estate.hosts["ca"] = FakeHost({"a": "1"})
+    run = make(estate, site("ca", *NAMES), step, face=Scripted("approve", "quit"))
+    with pytest.raises(RunbookError, match="the CA answers"):
+        run.engine.run()
+    assert [estate.hosts[n].ran for n in NAMES] == [["set a 1"], [], [], []]
+
+
+def test_a_roll_out_known_only_later_is_asked_about_once() -> None:
+    def plan(site, facts):  # type: ignore[no-untyped-def]
+        if not facts.get("h1", "a").ok:
+            return tuple(Later("what a is", "first", h.name) for h in site.hosts)
+        return wants("second", "b", "1")(site, facts)
+
+    step = Step(
+        "rolled",
+        "Rolled",
+        "",
+        reads("a", "b"),
+        stages=(
+            Stage("first", "First", wants("first", "a", "1")),
+            Stage("second", "Second", plan, rollout=True),
+        ),
+    )
+    estate = fleet()
+    run = make(estate, site(*NAMES), step)
+    run.engine.run()
+    assert all(h.values["b"] == "1" for h in estate.hosts.values())
+    assert [q.kind for q in run.face.asked] == ["approve", "changed"]
+
+
+def test_what_is_not_known_of_hosts_nobody_asked_for_is_not_waited_for() -> None:
+    estate = fleet()
+    run = make(estate, site(*NAMES), TWO, hosts=("h1", "h2"), face=Scripted("approve"))
+    with contextlib.suppress(RunbookError):
+        run.engine.run()
+    planned = next(e for e in run.face.events if e.kind == "planned")
+    assert planned.data["later"] == []
+
+
+def removing(host: str) -> Step:
+    action = Action(
+        f"bad/{host}/x", host, "x", Script("set x 1", removes=("/ssl",)), Compensate("drop x")
+    )
+    return Step("bad", "Bad", "", reads("x"), stages=(Stage("bad", "B", lambda s, f: (action,)),))
+
+
+def test_nothing_of_an_ssldir_is_removed_on_the_cas_host() -> None:
+    estate = fleet()
+    run = make(estate, site(*NAMES), removing("h1"), face=Scripted("approve", "quit"))
+    with pytest.raises(TrustError):
+        run.engine.run()
+    assert all(h.ran == [] for h in estate.hosts.values())
+
+
+def test_a_job_that_trusts_nobody_ends_the_run_with_its_own_exit_code() -> None:
+    estate = fleet()
+    action = Action("bad/h2/x", "h2", "x", Script("distrust"), Compensate("drop x"))
+    step = Step("bad", "Bad", "", reads("x"), stages=(Stage("bad", "B", lambda s, f: (action,)),))
+    run = make(estate, site(*NAMES), step, face=Scripted("approve", "quit"))
+    with pytest.raises(TrustError, match="another key"):
+        run.engine.run()
+
+
+def test_a_host_that_nobody_asked_for_does_not_gate_those_that_were() -> None:
+    def plan(site, facts):  # type: ignore[no-untyped-def]
+        known = wants("all", "a", "1")(site, facts)
+        return tuple(Later("it", "first", a.host) if a.host == "h4" else a for a in known)
+
+    stage = Stage("all", "All", plan, holds("a", "1"), rollout=True)
+    step = Step("roll", "Roll out", "", reads("a"), stages=(stage,))
+    estate = fleet()
+    run = make(estate, site(*NAMES), step, hosts=("h1", "h2"))
+    run.engine.run()
+    assert [h.values.get("a") for h in estate.hosts.values()] == ["1", "1", None, None]
+
+
+def test_what_is_done_elsewhere_for_a_host_left_out_is_not_done() -> None:
+    def plan(site, facts):  # type: ignore[no-untyped-def]
+        return tuple(
+            setting("sign", "h1", f"for-{name}", "1", about=name)
+            for name in ("h2", "h3")
+            if not facts.get("h1", f"for-{name}").ok
+        )
+
+    step = Step("s", "S", "", reads("for-h2", "for-h3"), stages=(Stage("sign", "S", plan),))
+    for wanted in ({"hosts": ("h2",)}, {"without": ("h3",)}):
+        made = planning.make(step, site(*NAMES), Facts(), **wanted)  # type: ignore[arg-type]
+        assert [a.about for a in made.actions] == ["h2"]
+
+
+def test_a_step_looks_anew_at_hosts_that_an_earlier_one_changed_from_afar() -> None:
+    def far(site, facts):  # type: ignore[no-untyped-def]
+        estate.hosts["h4"].values["name"] = "known"  # as a name server's answer changes for all
+        return wants("far", "a", "1")(site, facts)[:1]
+
+    def near(site, facts):  # type: ignore[no-untyped-def]
+        known = facts.get("h4", "name").out == "known"
+        return (setting("near", "h4", "b", "1"),) if known and not facts.get("h4", "b").ok else ()
+
+    estate = fleet()
+    first = Step("first", "F", "", reads("a"), stages=(Stage("far", "F", far),))
+    second = Step("second", "S", "", reads("name", "b"), stages=(Stage("near", "N", near),))
+    make(estate, site(*NAMES), first, second).engine.run()
+    assert estate.hosts["h4"].values["b"] == "1"

@@ -1,0 +1,79 @@
+"""The lock's scripts, run by a real `sh`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from runbook import lock
+from runbook.lock import Holder
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "var" / "lock"
+    monkeypatch.setattr(lock, "FOLDER", str(folder))
+    monkeypatch.setattr(lock, "ROOT", str(tmp_path / "var"))
+    monkeypatch.setattr(lock, "_SHOW", lock._SHOW.replace("/var/lib/pmrunbook/lock", str(folder)))
+    return folder
+
+
+def sh(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["sh"], input=script, capture_output=True, text=True, check=False)
+
+
+ME = Holder("me", "here", 'run: it\'s "me"', "run1")
+YOU = Holder("you", "there", "run: ca", "run2")
+
+
+def test_who_comes_second_is_told_who_came_first() -> None:
+    assert sh(lock.take_script(ME)).returncode == 0
+    second = sh(lock.take_script(YOU))
+    assert second.returncode == 17
+    holder = lock.parse(second.stdout)
+    assert holder
+    assert (holder.who, holder.where, holder.why, holder.run) == (
+        "me",
+        "here",
+        'run: it\'s "me"',
+        "run1",
+    )
+    assert holder.since.endswith("Z")
+
+
+def test_only_the_holder_gives_it_back(root: Path) -> None:
+    sh(lock.take_script(ME))
+    sh(lock.release_script("run2"))
+    assert root.exists()
+    sh(lock.release_script("run1"))
+    assert not root.exists()
+    assert lock.parse(sh(lock.status_script()).stdout) is None
+
+
+def test_the_same_run_takes_it_again_after_a_crash() -> None:
+    assert sh(lock.take_script(ME)).returncode == 0
+    assert sh(lock.take_script(ME)).returncode == 0
+
+
+def test_a_lock_without_a_heartbeat_expires(root: Path) -> None:
+    sh(lock.take_script(ME))
+    old = time.time() - lock.EXPIRES - 10
+    os.utime(root / "beat", (old, old))
+    shown = lock.parse(sh(lock.status_script()).stdout)
+    assert shown and shown.age > lock.EXPIRES
+    assert sh(lock.take_script(YOU)).returncode == 0
+    now = lock.parse(sh(lock.status_script()).stdout)
+    assert now and now.who == "you"
+
+
+def test_of_many_at_once_one_gets_it() -> None:
+    holders = [Holder(f"u{n}", "h", "why", f"run-{n}") for n in range(8)]
+    running = [
+        subprocess.Popen(["sh", "-c", lock.take_script(h)], stdout=subprocess.DEVNULL)
+        for h in holders
+    ]
+    assert sorted(p.wait() for p in running) == [0] + [17] * 7

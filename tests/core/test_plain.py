@@ -1,0 +1,86 @@
+"""The plain face: sentences out, answers from flags, and never a key that cannot come."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from runbook.errors import Waiting
+from runbook.model import Event
+from runbook.plain import Plain
+from runbook.ports import Choice, Question
+from tests.core.estate import NAMES, TWO, Fleet, Scripted, make, site
+
+APPROVE = Question(
+    "approve", "Centralize", "", (Choice("approve", "Do exactly this"), Choice("quit", "Quit"))
+)
+CUT = Question(
+    "approve", "Cut over", "", APPROVE.choices, risk="cut-over", confirm="puppet.example.com"
+)
+FAILED = Question(
+    "failure",
+    "h1: it",
+    "exit 1",
+    (Choice("retry", "Again"), Choice("exclude", "Out"), Choice("quit", "Quit")),
+)
+
+
+def test_a_question_without_a_terminal_ends_with_the_flag_that_answers_it() -> None:
+    with pytest.raises(Waiting) as caught:
+        Plain(err=io.StringIO()).ask(APPROVE)
+    assert caught.value.exit == 7
+    assert "--yes" in caught.value.hint
+
+
+def test_yes_approves_everything_but_the_cut_over() -> None:
+    face = Plain(yes=True, err=io.StringIO())
+    assert face.ask(APPROVE).key == "approve"
+    with pytest.raises(Waiting) as caught:
+        face.ask(CUT)
+    assert "--cut-over puppet.example.com" in caught.value.hint
+    with pytest.raises(Waiting):
+        Plain(yes=True, cut_over="other.example.com", err=io.StringIO()).ask(CUT)
+    assert Plain(cut_over="puppet.example.com").ask(CUT).key == "approve"
+
+
+def test_a_failure_ends_the_run_unless_a_flag_says_otherwise() -> None:
+    assert Plain(yes=True, err=io.StringIO()).ask(FAILED).key == "quit"
+    assert Plain(on_failure="exclude").ask(FAILED).key == "exclude"
+    again = Plain(on_failure="retry", err=io.StringIO())
+    assert [again.ask(FAILED).key, again.ask(FAILED).key] == ["retry", "quit"]
+
+
+def test_json_is_the_events() -> None:
+    out = io.StringIO()
+    face = Plain(as_json=True, out=out)
+    run = make(Fleet(*NAMES), site(*NAMES), TWO, face=_Both(face))
+    run.engine.run()
+    records = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert {"planned", "approved", "start", "end", "check", "step_done"} <= {
+        r["kind"] for r in records
+    }
+    start = next(r for r in records if r["kind"] == "start")
+    assert start["host"] == "h1"
+    assert start["action_id"] == "first/h1/a"
+
+
+class _Both(Scripted):
+    def __init__(self, face: Plain) -> None:
+        super().__init__()
+        self._face = face
+
+    def show(self, event: Event) -> None:
+        super().show(event)
+        self._face.show(event)
+
+
+def test_the_story_of_a_run_reads_as_sentences() -> None:
+    out = io.StringIO()
+    run = make(Fleet(*NAMES), site(*NAMES), TWO, face=_Both(Plain(out=out)))
+    run.engine.run()
+    text = out.getvalue()
+    assert "h1: set a to 1  (change; compensated)" in text
+    assert "h4: the value of a: known after first" in text
+    assert "h4 has a: as read" in text

@@ -1,0 +1,82 @@
+"""Commands that read the operator's disk: status, log, report, debts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from runbook import cli
+from runbook.errors import RunbookError
+from runbook.journal import Journal
+from tests.core.estate import DEBT, ROLL, Fleet, Scripted, make, site
+
+INVENTORY = Path(__file__).parents[2] / "inventories" / "minimal.yaml"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Type a command about a site whose journal holds two runs, the second one broken off."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("PMRUNBOOK_ASCII", "1")
+    from runbook.inventory import load
+    from runbook.journal import site_folder
+
+    folder = site_folder(load(INVENTORY).name)
+    folder.parent.mkdir(parents=True)
+    estate = Fleet("h1", "h2")
+    first = make(estate, site("h1", "h2"), ROLL, folder=folder)
+    first.engine.run()
+    first.recorder.emit("run_ended", exit=0, why="done", hint="")
+    assert first.journal
+    first.journal.close()
+    journal = Journal(folder)
+    second = make(estate, site("h1"), DEBT, face=Scripted("approve", "quit"), journal=journal)
+    estate.hosts["h1"].lost_link = True
+    with pytest.raises(RunbookError):
+        second.engine.run()
+    journal.close()
+
+    def typed(*args: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = cli.main([*args, "--inventory", str(INVENTORY)])
+        return code, capsys.readouterr().out
+
+    return typed
+
+
+def test_status_names_what_is_unknown_and_open(run) -> None:  # type: ignore[no-untyped-def]
+    code, text = run("status")
+    assert code == 8
+    assert "broken off" in text
+    assert "? unknown   h1: set open to 1" in text
+    assert "the window is open" in text
+    assert text.isascii()
+    code, text = run("status", "--json")
+    assert json.loads(text)["steps"]["roll"]["status"] == "ok"
+
+
+def test_debts_are_told_until_they_are_repaid(run) -> None:  # type: ignore[no-untyped-def]
+    code, text = run("debts")
+    assert code == 1
+    assert "h1: the window is open" in text
+
+
+def test_the_log_and_the_report_tell_both_runs(run) -> None:  # type: ignore[no-untyped-def]
+    code, text = run("log")
+    assert (code, text.count("####")) == (0, 2)
+    assert "h2: set a to 1" in text
+    code, text = run("report")
+    assert code == 0
+    assert "approved by me" in text
+    code, text = run("report", "--json")
+    assert len(json.loads(text)["runs"]) == 2
+
+
+def test_a_host_cannot_write_the_report(run) -> None:  # type: ignore[no-untyped-def]
+    from runbook.report import _cell
+
+    assert _cell("done\n## Where it stands | all `ok` <b>") == (
+        "done \\#\\# Where it stands \\| all \\`ok\\` \\<b\\>"
+    )

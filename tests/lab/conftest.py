@@ -1,0 +1,154 @@
+"""One booted estate for all tests that can share it, and the operator's seat in front of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from runbook.cli import NETNS
+from runbook.journal import read
+from runbook.lab import estate as estates
+from runbook.lab.lab import Lab
+from runbook.model import Event
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+def narrate(line: str) -> None:
+    """Progress of slow work, where a person who runs the tests sees it."""
+    print(line, file=sys.__stderr__, flush=True)
+
+
+def lab_name(suffix: str) -> str:
+    """A name of this checkout's own, so that two checkouts can test at once."""
+    return f"t{hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]}-{suffix}"
+
+
+@dataclass
+class Seat:
+    """An operator in front of a lab, with a state folder of their own."""
+
+    lab: Lab
+    state: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def inventory(self) -> Path:
+        return self.lab.inventory
+
+    def environ(self) -> dict[str, str]:
+        return {**os.environ, "XDG_STATE_HOME": str(self.state), **self.env}
+
+    def pmrunbook(
+        self, *args: str, timeout: float = 900, inventory: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """The command as an operator types it; stdin is closed."""
+        return subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "runbook",
+                *args,
+                "--inventory",
+                str(inventory or self.inventory),
+            ],
+            env=self.environ(),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def mortal(self, places: Path, *args: str) -> bool:
+        """The same command in a process that kills itself at the first of `places`: has it?"""
+        env = {**self.environ(), "MORTAL": str(places), NETNS: self.lab.network.name}
+        command = [sys.executable, "-m", "tests.lab.mortal", *args, "-i", str(self.inventory)]
+        done = subprocess.run(
+            self.lab.seat(command),
+            env=env,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        if done.returncode not in (0, -9, 137):
+            raise AssertionError(f"{done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+        return done.returncode != 0
+
+    def events(self) -> list[Event]:
+        folder = next(iter((self.state / "pmrunbook" / "sites").iterdir()))
+        return read(folder / "journal.jsonl")[0]
+
+
+def must(done: subprocess.CompletedProcess[str], code: int = 0) -> str:
+    """The output of a command that has to end with `code`."""
+    assert done.returncode == code, (
+        f"exit {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
+    )
+    return done.stdout
+
+
+def picture(lab: Lab, host: str, *paths: str) -> Mapping[str, str]:
+    """Mode, owner, size and SHA-256 of every file below `paths` on a host."""
+    script = (
+        f"find {' '.join(paths)} -xdev \\( -type f -o -type l \\) -print 2>/dev/null | sort | "
+        'while IFS= read -r f; do printf "%s %s %s\\n" "$(stat -c %a:%u:%g:%F "$f" | tr " " _)" '
+        '"$(sha256sum <"$f" 2>/dev/null | cut -c1-64)" "$f"; done'
+    )
+    lines = must(lab.execute(host, script)).splitlines()
+    return {line.split(" ", 2)[2]: line.rsplit(" ", 1)[0] for line in lines}
+
+
+_used: set[str] = set()
+"""Labs that a module of tests had already: the next one gets the estate as it was made."""
+
+
+def booted(suffix: str, estate: Path) -> Iterator[Lab]:
+    """A lab of this checkout's own, from its estate as it was made; gone in the end."""
+    lab = Lab(lab_name(suffix), estates.load(estate))
+    keep = bool(os.environ.get("PMRUNBOOK_TEST_KEEP"))  # while writing tests: it stays up
+    if keep and lab.exists():
+        lab.reset(narrate)
+        lab.up(narrate)  # writes the inventory anew
+    else:
+        lab.down(purge=True)
+        lab.up(narrate)
+    try:
+        yield lab
+    finally:
+        if not keep:
+            lab.down(narrate, purge=True)
+
+
+@pytest.fixture(scope="session")
+def ca_lab() -> Iterator[Lab]:
+    """One all-in-one Puppet Server, a name server, two enrolled agents and a new machine."""
+    estate = os.environ.get("PMRUNBOOK_TEST_ESTATE")  # the same tests on another estate
+    yield from booted("ca", Path(estate) if estate else HERE / "estates" / "ca.yaml")
+
+
+@pytest.fixture(scope="module")
+def cm_lab() -> Iterator[Lab]:
+    """An all-in-one Puppet Server, a name server, an agent, two machines without Puppet."""
+    estate = os.environ.get("PMRUNBOOK_TEST_COMPILERS")
+    yield from booted("cm", Path(estate) if estate else HERE / "estates" / "compilers.yaml")
+
+
+@pytest.fixture(scope="module")
+def seat(ca_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Seat:
+    if ca_lab.name in _used:
+        ca_lab.reset(narrate)
+    _used.add(ca_lab.name)
+    return Seat(ca_lab, tmp_path_factory.mktemp("state"))

@@ -1,0 +1,89 @@
+"""The same chapter through the screens, in a real terminal, at both sizes; taken back there."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.conftest import Seat, must
+from tests.lab.test_ca import ca_name, effective_ca, puppet_hosts
+from tests.ui.conftest import NARROW, WIDE, Terminal
+
+pytestmark = pytest.mark.lab
+
+ASKED = "a Approve or decline"
+"""What the footer offers while a plan waits; the line above it may be cut at 80 columns."""
+
+
+@pytest.fixture
+def screen(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Terminal]:
+    monkeypatch.setenv("SCENARIO_RECORD", str(tmp_path / "record"))
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    terminal = Terminal(tmp_path, request.param)
+    yield terminal
+    terminal.close()
+
+
+def wait(screen: Terminal, *texts: str, seconds: float = 400) -> str:
+    """Until one of these is on the screen."""
+    end = time.monotonic() + seconds
+    while not any(text in (shown := screen.text()) for text in texts):
+        assert time.monotonic() < end, f"{texts} did not come:\n{shown}"
+        time.sleep(0.2)
+    return shown
+
+
+def start(screen: Terminal, seat: Seat, *args: str) -> None:
+    command = f"XDG_STATE_HOME={seat.state} TERM=xterm-256color {sys.executable} -m runbook"
+    screen.keys(
+        "-l", f"clear; {command} {' '.join(args)} -i {seat.inventory}; echo left-$((40+$?))"
+    )
+    screen.keys("Enter")
+
+
+def approve(screen: Terminal) -> None:
+    """Through the dialog, whose focus is on No."""
+    screen.keys("a")
+    wait(screen, "Do exactly this", seconds=30)
+    screen.keys("Down", "Enter")
+    end = time.monotonic() + 30
+    while "Do exactly this" in screen.text() and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def to_the_end(screen: Terminal) -> str:
+    """Approve whatever is asked until the summary comes."""
+    while True:
+        shown = wait(screen, ASKED, "Summary")
+        if "Summary" in shown:
+            return shown
+        approve(screen)
+
+
+@pytest.mark.parametrize("screen", [NARROW, WIDE], indirect=True, ids=["80x24", "120x36"])
+def test_centralized_and_taken_back_on_the_screens(seat: Seat, screen: Terminal) -> None:
+    lab = seat.lab
+    start(screen, seat)
+    shown = wait(screen, ASKED, "Summary")
+    assert ASKED in shown and ca_name(lab) in shown
+    assert "Done" in to_the_end(screen)
+    screen.keys("q")
+    wait(screen, "left-40", seconds=30)
+    for host in puppet_hosts(lab):
+        assert effective_ca(lab, host) == ca_name(lab)
+    must(seat.pmrunbook("verify", "--plain"))
+    start(screen, seat, "undo", "ca")
+    to_the_end(screen)
+    screen.keys("q")
+    wait(screen, "left-40", seconds=30)
+    status = json.loads(must(seat.pmrunbook("status", "--json")))
+    assert status["steps"]["ca"]["status"] == "undone"
+    for host in puppet_hosts(lab):
+        assert effective_ca(lab, host) != ca_name(lab)

@@ -1,0 +1,370 @@
+"""Compile masters, on real hosts: from machines without Puppet, killed, attacked, taken back.
+
+The tests share one estate and build on each other, in the order of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runbook.lab.disk import LOGIN_TRACES
+from runbook.lab.lab import Lab
+from runbook.model import Event
+from tests.lab.conftest import Seat, must, narrate, picture
+from tests.lab.test_ca import ACCESS_LOGS, SPOOL, ca_name, names, server
+from tests.lab.test_ca_screens import ASKED, screen, start, to_the_end, wait
+from tests.ui.conftest import WIDE, Terminal
+
+__all__ = ["screen"]
+pytestmark = pytest.mark.lab
+
+PATH = "PATH=/opt/puppetlabs/bin:$PATH; "
+OF_THE_SYSTEM = re.compile(
+    r"/etc/(\.pwd\.lock|(group|gshadow|passwd|shadow|subuid|subgid)-?|ld\.so\.cache|machine-id|mtab|"
+    r"alternatives/.*|ssl/certs/.*|fonts/.*)$"
+)
+"""What installing and purging packages leaves behind on every Debian."""
+
+
+@pytest.fixture(scope="module")
+def seat(cm_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Seat:
+    return Seat(cm_lab, tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="module")
+def before(cm_lab: Lab) -> dict[str, dict[str, str]]:
+    return {h: dict(picture(cm_lab, h, "/etc")) for h in [*members(cm_lab), server(cm_lab)]}
+
+
+def members(lab: Lab) -> list[str]:
+    return [h.name for h in lab.estate.hosts if h.name.startswith("cm")]
+
+
+def fqdn(lab: Lab, host: str) -> str:
+    return lab.estate.fqdn(lab.estate.host(host))
+
+
+def hosts(lab: Lab) -> list[str]:
+    return [server(lab), *names(lab, "agent"), *members(lab)]
+
+
+def jobs_run(lab: Lab) -> int:
+    count = f"ls {SPOOL}/*/start 2>/dev/null | wc -l"
+    return sum(int(must(lab.execute(h, count))) for h in hosts(lab))
+
+
+def ca_conf(lab: Lab) -> str:
+    find = "find /etc/puppet /etc/puppetlabs -path '*/conf.d/ca.conf' -exec cat {} + 2>/dev/null; :"
+    return must(lab.execute(server(lab), find))
+
+
+def ask(lab: Lab, at: str, member: str, path: str, cert: str = "") -> str:
+    """HTTP status of a question to a compile master, asked by curl from a host; 000: none."""
+    script = (
+        f"cd /; curl -s -o /dev/null -m 20 --cacert {ssl(lab, at)}/certs/ca.pem {cert} "
+        f"-w '%{{http_code}}' https://{fqdn(lab, member)}:8140{path} || :"
+    )
+    return must(lab.execute(at, script)).strip()
+
+
+def ssl(lab: Lab, host: str) -> str:
+    script = PATH + "puppet config print ssldir --section agent --color=false"
+    return must(lab.execute(host, script)).strip()
+
+
+def gets_its_catalog(lab: Lab, agent: str, member: str) -> None:
+    """A real run of a real agent against this server, and that server's own word for it."""
+    script = PATH + (
+        "for i in 1 2 3 4 5 6; do puppet agent -t --color=false --no-use_srv_records "
+        f"--server_list {fqdn(lab, member)}:8140 --ca_server {ca_name(lab)} "
+        "--no-usecacheonfailure; rc=$?; [ $rc = 1 ] || break; sleep 5; done; "
+        "[ $rc = 0 ] || [ $rc = 2 ]"
+    )
+    must(lab.execute(agent, script, timeout=300))
+    log = "find /var/log -name puppetserver-access.log -exec cat {} +"
+    said = must(lab.execute(member, log))
+    assert re.search(rf"/puppet/v3/catalog/{re.escape(fqdn(lab, agent))}\S* \S+ 200 ", said)
+
+
+def built(lab: Lab) -> None:
+    """What a compile master is, asked without pmrunbook."""
+    agent = names(lab, "agent")[0]
+    for member in members(lab):
+        assert ask(lab, agent, member, "/status/v1/simple") == "200"
+        assert ask(lab, agent, member, "/status/v1/simple/ca") == "404"
+        assert ask(lab, agent, member, "/puppet-ca/v1/certificate/ca") == "404"
+        found = must(lab.execute(member, "find /etc /var/lib /opt -name ca_key.pem 2>/dev/null; :"))
+        assert "/var/lib/pmrunbook/" in found or not found.strip()
+        gets_its_catalog(lab, agent, member)
+
+
+# --- the tests ------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_shows_everything_and_changes_no_file(seat: Seat, before: object) -> None:
+    lab = seat.lab
+    for host in names(lab, "agent"):
+        must(lab.execute(host, "systemctl stop puppet"))
+    marks = {h: lab.marks(h) for h in hosts(lab)}
+    out = must(seat.pmrunbook("--dry-run", "--plain"))
+    changed = {h: lab.changed_files(h, marks[h], (*LOGIN_TRACES, *ACCESS_LOGS)) for h in marks}
+    assert changed == {h: [] for h in marks}
+    assert not (seat.state / "pmrunbook" / "sites").exists()
+    for member in members(lab):
+        assert f"{fqdn(lab, member)}: install " in out
+        assert f"the request for {fqdn(lab, member)}, " in out
+    (seat.state / "shown").write_text(out)
+
+
+def test_one_unattended_run_builds_them_all(seat: Seat, before: object) -> None:
+    lab = seat.lab
+    was = ca_conf(lab)
+    out = must(seat.pmrunbook("--plain", "--yes", timeout=1800))
+    assert "done (exit 0)" in out
+    built(lab)
+    assert ca_conf(lab) == was  # the window for alternative names is closed, byte for byte
+    # What the dry run said would be set is what Puppet takes now.
+    said = (seat.state / "shown").read_text()
+    for member in members(lab):
+        line = re.search(rf"{fqdn(lab, member)}: the files as .* to set (.*?) in \[main\]", said)
+        assert line
+        wanted = dict(pair.split(" = ") for pair in line[1].split(", "))
+        assert {"ca_server", "server", "dns_alt_names"} <= wanted.keys()
+        for key, value in wanted.items():
+            print_ = f"puppet config print {key} --section agent --color=false"
+            assert must(lab.execute(member, PATH + print_)).strip() == value
+        cert = f"{ssl(lab, member)}/certs/{fqdn(lab, member)}.pem"
+        certificate = f"openssl x509 -noout -ext subjectAltName -in {cert}"
+        sans = must(lab.execute(member, certificate))
+        for name in wanted["dns_alt_names"].split(","):
+            assert f"DNS:{name}" in sans
+    tell_the_time(seat)
+
+
+def tell_the_time(seat: Seat) -> None:
+    """Wall time per compile master, and the share that is waiting for packages and the JVM."""
+    began: dict[tuple[str, str], float] = {}
+    spent: dict[str, float] = {}
+    for event in seat.events():
+        if event.step != "compilers" or not event.action:
+            continue
+        if event.kind == "start":
+            began[event.host, event.action] = event.at
+        elif event.kind == "end":
+            kind = event.action.split("/")[0]
+            spent[kind] = spent.get(kind, 0) + event.at - began[event.host, event.action]
+    total = sum(spent.values())
+    waiting = spent.get("install", 0) + spent.get("start", 0)
+    many = len(members(seat.lab))
+    packages, jvm = (spent.get(kind, 0) / many for kind in ("install", "start"))
+    narrate(
+        f"compile masters: {total / many:.0f} s of work each, {100 * waiting / total:.0f} % of it "
+        f"packages ({packages:.0f} s) and JVM ({jvm:.0f} s)"
+    )
+
+
+def test_verify_is_green_and_a_second_run_changes_no_file(seat: Seat) -> None:
+    lab = seat.lab
+    must(seat.pmrunbook("verify", "--plain"))
+    ran = jobs_run(lab)
+    marks = {h: lab.marks(h) for h in hosts(lab)}
+    out = must(seat.pmrunbook("--plain", "--yes"))
+    assert out.count("nothing to do") >= 3
+    assert jobs_run(lab) == ran
+    for host in hosts(lab):
+        assert [f for f in lab.changed_files(host, marks[host]) if f.startswith("/etc/")] == []
+
+
+def test_a_revoked_certificate_is_refused(seat: Seat) -> None:
+    lab, ca = seat.lab, server(seat.lab)
+    cert = (
+        PATH + "puppetserver ca generate --certname revoked-soon >/dev/null && d=$(puppet config "
+        "print ssldir --section server) && cp $d/certs/revoked-soon.pem /root/c.pem && "
+        "cp $d/private_keys/revoked-soon.pem /root/k.pem"
+    )
+    must(lab.execute(ca, cert))
+    use = "--cert /root/c.pem --key /root/k.pem"
+    for member in members(lab):
+        assert ask(lab, ca, member, "/puppet/v3/environments", use) == "200"
+    must(lab.execute(ca, PATH + "puppetserver ca clean --certname revoked-soon"))
+    for member in members(lab):
+        # What the timer starts every hour.
+        must(lab.execute(member, "systemctl start puppet-crl-refresh.service"))
+        for _ in range(20):
+            if (code := ask(lab, ca, member, "/puppet/v3/environments", use)) == "000":
+                break
+            time.sleep(1)
+        assert code == "000"
+
+
+def test_verify_sees_an_empty_environment_and_a_stopped_timer(seat: Seat) -> None:
+    lab, member = seat.lab, members(seat.lab)[0]
+    code = must(
+        lab.execute(member, PATH + "puppet config print environmentpath --section server")
+    ).strip()
+    must(lab.execute(member, f"mv {code} {code}.away && mkdir {code}"))
+    must(lab.execute(members(lab)[-1], "systemctl stop puppet-crl-refresh.timer"))
+    try:
+        done = seat.pmrunbook("verify", "--plain")
+        assert done.returncode == 1
+        assert re.search(rf"{fqdn(lab, member)} has the code .*: without", done.stdout)
+        assert "puppet-crl-refresh.timer is not active" in done.stdout
+    finally:
+        must(lab.execute(member, f"rmdir {code} && mv {code}.away {code}"))
+        must(lab.execute(members(lab)[-1], "systemctl start puppet-crl-refresh.timer"))
+
+
+def test_undo_gives_the_machines_back(seat: Seat, before: dict[str, dict[str, str]]) -> None:
+    lab = seat.lab
+    must(seat.pmrunbook("undo", "compilers", "--plain", "--yes"))
+    for member in members(lab):
+        now = dict(picture(lab, member, "/etc"))
+        differ = {p for p in now.keys() | before[member] if now.get(p) != before[member].get(p)}
+        assert {p for p in differ if not OF_THE_SYSTEM.search(p)} == set()
+        assert must(lab.execute(member, "dpkg -l | grep -c puppet || :")).strip() == "0"
+        gone = "ls -d /etc/puppet /var/lib/puppet /var/lib/puppetserver 2>/dev/null; :"
+        assert must(lab.execute(member, gone)) == ""
+    listed = must(lab.execute(server(lab), PATH + "puppetserver ca list --all"))
+    signed = listed.partition("Revoked")[0]
+    assert not [m for m in members(lab) if fqdn(lab, m) in signed]
+
+
+def test_a_foreign_request_under_the_right_name_is_not_signed(seat: Seat) -> None:
+    lab, member, agent = seat.lab, members(seat.lab)[0], names(seat.lab, "agent")[0]
+    name = fqdn(lab, member)
+    was = ca_conf(lab)
+    there = f"https://{ca_name(lab)}:8140/puppet-ca/v1/certificate_request/{name}"
+    foreign = (
+        "cd /root; openssl req -new -newkey rsa:2048 -nodes -keyout f.key -out f.csr "
+        f"-subj /CN={name} 2>/dev/null; curl -s -o /dev/null -w '%{{http_code}}' -k -X PUT "
+        f"-H 'Content-Type: text/plain' --data-binary @f.csr {there}; "
+        "openssl req -in f.csr -outform der | sha256sum | cut -c1-64"
+    )
+    said = must(lab.execute(agent, foreign))
+    assert said.startswith("200")
+    theirs = ":".join(re.findall("..", said.splitlines()[0].removeprefix("200").strip().upper()))
+    done = seat.pmrunbook("--plain", "--yes", "--step", "compilers", "--host", name, timeout=1800)
+    assert done.returncode == 4, done.stdout[-3000:]
+    assert theirs in done.stdout
+    assert len(set(re.findall(r"(?:[0-9A-F]{2}:){31}[0-9A-F]{2}", done.stdout))) >= 2
+    assert ca_conf(lab) == was
+    waiting = must(lab.execute(server(lab), PATH + "puppetserver ca list"))
+    assert name in waiting
+    must(lab.execute(server(lab), PATH + f"puppetserver ca clean --certname {name} || [ $? = 24 ]"))
+    must(seat.pmrunbook("undo", "compilers", "--plain", "--yes"))
+
+
+def boundaries(events: list[Event]) -> list[tuple[str, str, str]]:
+    """Between every two actions of the first run."""
+    done = []
+    for event in events:
+        if event.step == "compilers" and event.action.startswith("undo:"):
+            break
+        if event.step == "compilers" and event.kind == "end":
+            done.append(("after", "end", event.action))
+    return list(dict.fromkeys(done))
+
+
+def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(
+    seat: Seat, tmp_path: Path
+) -> None:
+    lab = seat.lab
+    places = boundaries(seat.events())
+    assert len(places) > 25
+    left = tmp_path / "places"
+    left.write_text(json.dumps(places))
+    past, ran = len(seat.events()), jobs_run(lab)
+    died = int(seat.mortal(left, "--plain", "--yes"))
+    while seat.mortal(left, "--plain", "--yes", "--resume"):
+        died += 1
+        assert died <= len(places)
+    assert died > 0.8 * len(places), json.loads(left.read_text())
+    ended = {e.action for e in seat.events()[past:] if e.kind == "end" and e.data["status"] == "ok"}
+    assert jobs_run(lab) - ran == len(ended)  # each action's script ran exactly once
+    built(lab)
+    must(seat.pmrunbook("verify", "--plain"))
+    must(seat.pmrunbook("undo", "compilers", "--plain", "--yes"))
+
+
+@pytest.mark.parametrize("screen", [WIDE], indirect=True, ids=["120x36"])
+def test_built_through_the_screens(seat: Seat, screen: Terminal) -> None:
+    start(screen, seat)
+    shown = wait(screen, ASKED, "Summary")
+    assert ASKED in shown
+    assert "Done" in to_the_end(screen)
+    screen.keys("q")
+    wait(screen, "left-40", seconds=30)
+    built(seat.lab)
+
+
+def test_a_server_that_made_a_ca_of_its_own_is_put_right(seat: Seat) -> None:
+    """Somebody switched the CA service on and restarted: the classic. An agent daemon runs too."""
+    lab, member = seat.lab, members(seat.lab)[-1]
+    break_it = (
+        "f=$(ls /etc/puppet/puppetserver/services.d/ca.cfg /etc/puppetlabs/puppetserver/services.d/"
+        "ca.cfg 2>/dev/null); sed -i -E 's|^#(puppetlabs.*certificate-authority-service)$|\\1|; "
+        "s|^(puppetlabs.*disabled-service)$|#\\1|' $f; "
+        "systemctl restart puppetserver || { sleep 3; systemctl restart puppetserver; }; "
+        "systemctl start puppet; sleep 3; systemctl is-active puppet"
+    )
+    must(lab.execute(member, break_it, timeout=300))
+    done = seat.pmrunbook("verify", "--plain")
+    assert done.returncode == 1
+    out = must(seat.pmrunbook("--plain", "--yes", timeout=1800))
+    assert "rogue-ca" in out
+    built(lab)
+    other = fqdn(lab, members(lab)[0])
+    acted = [line for line in out.splitlines() if line.startswith(f"▸ running   {other}")]
+    assert [line for line in acted if "revocation list" not in line] == []  # only what differs
+    assert must(lab.execute(member, "systemctl is-active puppet")).strip() == "active"
+    must(seat.pmrunbook("verify", "--plain"))
+    must(seat.pmrunbook("debts"))
+
+
+def test_a_dead_one_is_replaced_under_its_name(seat: Seat) -> None:
+    lab, member = seat.lab, members(seat.lab)[0]
+    lab.reset(narrate, [member])
+    # Somebody else installs packages; and then the power of our installation is pulled.
+    flock = "pack('s s x4 q q i', 1, 0, 0, 0, 0)"  # F_WRLCK, as dpkg itself locks
+    hold = f"open(F, '>>', '/var/lib/dpkg/lock-frontend'); fcntl(F, 6, {flock}) or die; sleep 20"
+    must(lab.execute(member, f'perl -e "{hold}" >/dev/null 2>&1 & sleep 1'))
+    kill = (
+        "until [ -e /usr/bin/puppet ]; do sleep 0.05; done; pkill -9 -x apt-get; pkill -9 -x dpkg"
+    )
+    must(lab.execute(member, f"( {kill} ) >/dev/null 2>&1 & :"))
+    done = seat.pmrunbook("--plain", "--yes", timeout=1800)
+    assert "packages-locked" in done.stdout
+    assert done.returncode == 1, done.stdout[-3000:]
+    out = done.stdout + must(seat.pmrunbook("--plain", "--yes", "--resume", timeout=1800))
+    assert "packages-half-installed" in out
+    assert f"clean the old certificate of {fqdn(lab, member)}" in out
+    built(lab)
+    must(seat.pmrunbook("verify", "--plain"))
+
+
+def test_one_is_retired_only_when_it_is_drained(seat: Seat, tmp_path: Path) -> None:
+    lab, member = seat.lab, members(seat.lab)[-1]
+    data = yaml.safe_load(seat.inventory.read_text())
+    data["compile_masters"].remove(fqdn(lab, member))
+    data["retired"] = [fqdn(lab, member)]
+    file = tmp_path / "inventory.yaml"
+    file.write_text(yaml.safe_dump(data))
+    other = Seat(lab, tmp_path / "state")
+    done = other.pmrunbook("--plain", "--yes", "--step", "retire", inventory=file)
+    assert done.returncode == 1, done.stdout[-3000:]
+    assert "still-serving" in done.stdout  # an agent of these tests ran against it
+    must(lab.execute(member, "find /var/log -name puppetserver-access.log -exec truncate -s0 {} +"))
+    must(other.pmrunbook("--plain", "--yes", "--step", "retire", inventory=file))
+    said = lab.execute(
+        member, "systemctl is-active puppetserver; systemctl is-enabled puppetserver"
+    )
+    assert said.stdout.split() == ["inactive", "disabled"]
+    listed = must(lab.execute(server(lab), PATH + "puppetserver ca list --all"))
+    assert fqdn(lab, member) not in listed.partition("Revoked")[0]
+    must(other.pmrunbook("debts", inventory=file))

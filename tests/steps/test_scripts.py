@@ -1,0 +1,119 @@
+"""Scripts of the steps that touch what a site could miss, run by a real `sh` on real files."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from runbook.steps import compiler_certificate, reads
+from runbook.steps.layout import Seen
+from runbook.steps.shellwords import assignments
+
+from runbook.model import Facts, HostFacts, Reading, Script
+
+
+def sh(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["sh"], input=script, capture_output=True, text=True, check=False)
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def seed(tmp_path: Path) -> Path:
+    """The code of another server, packed."""
+    packed = tmp_path / "seed.tar.gz"
+    with tarfile.open(packed, "w:gz") as tar:
+        for name, text in {
+            "./environments/production/manifests/site.pp": "node default {}\n",
+            "./environments/staging/manifests/site.pp": "# staging\n",
+            "./modules/a/manifests/init.pp": "class a {}\n",
+        }.items():
+            about = tarfile.TarInfo(name)
+            about.size = len(text)
+            tar.addfile(about, io.BytesIO(text.encode()))
+    return packed
+
+
+def run_seed(tmp_path: Path, seed: Path, what: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "var").mkdir(exist_ok=True)
+    text = reads.script("seed.sh").replace("/var/lib/pmrunbook", str(tmp_path / "var"))
+    return sh(assignments(codedir=str(tmp_path / "code"), seed=str(seed)) + text + f"{what}\n")
+
+
+def test_a_copy_of_the_code_goes_again_but_for_what_somebody_changed(
+    tmp_path: Path, seed: Path
+) -> None:
+    code = tmp_path / "code"
+    stock = code / "environments" / "production"
+    stock.mkdir(parents=True)
+    (stock / "environment.conf").write_text("# as the package ships it\n")
+    (code / "modules").mkdir()
+    (code / "modules" / "own.pp").write_text("mine")
+    before = tree(code)
+    assert run_seed(tmp_path, seed, "unpack").returncode == 0
+    now = tree(code)
+    assert now["environments/production/manifests/site.pp"] == "node default {}\n"
+    assert now["environments/staging/manifests/site.pp"] == "# staging\n"
+    assert now["modules/own.pp"] == "mine"
+    assert "modules/a/manifests/init.pp" not in now  # there are modules: they are the site's own
+    assert not seed.exists()
+    deployed = code / "environments" / "staging" / "manifests" / "deployed.pp"
+    deployed.write_text("since")
+    assert run_seed(tmp_path, seed, "take_back").returncode == 0
+    left = tree(code)
+    assert left == {**before, "environments/staging/manifests/deployed.pp": "since"}
+    assert run_seed(tmp_path, seed, "take_back").returncode == 0  # again: nothing to do
+
+
+def test_undo_of_an_installation_leaves_what_came_later(tmp_path: Path) -> None:
+    """Packages are lines of a file here; dpkg-query and apt-get are stand-ins that read it."""
+    tools, state = tmp_path / "bin", tmp_path / "packages"
+    tools.mkdir()
+    state.write_text("base:amd64\n")
+    stand_ins = {
+        "dpkg-query": f"sed 's/^/installed /' {state}",
+        "dpkg": ":",
+        "systemctl": "case $1 in is-active) exit 3;; esac",
+        "apt-get": (
+            f'case " $* " in *" install "*) echo puppetserver:all >>{state}; '
+            f"echo jre:amd64 >>{state};; "
+            f'*" purge "*) for p; do grep -vxF -- "$p" {state} >{state}.n; '
+            f"mv {state}.n {state}; done;; esac"
+        ),
+    }
+    for name, body in stand_ins.items():
+        (tools / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tools / name).chmod(0o755)
+    text = reads.script("install.sh").replace("/var/lib/pmrunbook", str(tmp_path / "var"))
+    text = text.replace("/etc/puppet ", f"{tmp_path}/etc-puppet ", 1)
+    given = assignments(manager="apt", specs="puppetserver=7", unit="puppetserver")
+    head = f"PATH={tools}:$PATH\n{given}{text}"
+    done = sh(head + "install_packages\n")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "etc-puppet").mkdir()
+    (tmp_path / "etc-puppet" / "keys").write_text("precious")
+    state.write_text(state.read_text() + "later:all\n")
+    done = sh(head + "remove_packages\n")
+    assert done.returncode == 0, done.stderr
+    assert state.read_text().split() == ["base:amd64", "later:all"]
+    assert not (tmp_path / "etc-puppet").exists()
+    kept = [p.read_text() for p in (tmp_path / "var").rglob("keys")]
+    assert kept == ["precious"]  # put aside, not thrown away
+
+
+def test_what_is_not_surely_a_rogue_ca_stays(tmp_path: Path) -> None:
+    cadir = tmp_path / "ca"
+    cadir.mkdir()
+    (cadir / "ca_key.pem").write_text("key")
+    said = f"ruby=/bin/false\n[server]\ncadir={cadir}\n[agent]\nssldir={tmp_path}\nhostcrl=/no\n"
+    facts = Facts({"h": HostFacts({"software": Reading(0, said)})})
+    seen = Seen("h", facts)
+    action = compiler_certificate._aside(seen, seen)
+    assert isinstance(action.do, Script)
+    assert sh(action.do.script).returncode == 4
+    assert (cadir / "ca_key.pem").exists()
