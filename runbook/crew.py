@@ -192,6 +192,8 @@ class Crew:
     def _follow(self, step: str, action: Action, job: Job) -> Failure | None:
         try:
             writer = self._may_change().writer(self._site.host(action.host))
+            if isinstance(action.do, Script) and action.do.secrets:
+                writer.lend(job.id, dict(action.do.secrets))
             outcome = writer.run(
                 job, lambda line: self._rec.emit("output", step, action.host, line=line), self.stop
             )

@@ -87,6 +87,8 @@ class Doing:
         whole = planning.make_stage(stage, self._site, self._scout.facts)
         everybody = {*whole.hosts, *(later.host for later in whole.later)}
         rollout = self._site.rollout
+        if stage.singly:
+            rollout = replace(rollout, canary=1, batch=1)
         groups = tuple(planning.batches(hosts, rollout)) if stage.rollout else (hosts,)
         failed: set[str] = set()
         for number, group in enumerate(groups):

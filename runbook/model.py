@@ -299,6 +299,9 @@ class Script:
     timeout: float = 900.0  # seconds
     saves: tuple[str, ...] = ()
     expect: tuple[int, ...] = (0,)  # exit statuses that are success
+    secrets: tuple[tuple[str, SecretRef], ...] = ()
+    """Shell variables that hold secrets while it runs: name, and where the value is found. They
+    reach the host over the channel, in memory there, and are gone once the script has read them."""
     removes: tuple[str, ...] = ()
     """Folders it removes keys and certificates from: never on the CA's host, nor where a CA's own
     key lies in them."""
@@ -476,6 +479,7 @@ class Stage:
     checks: Callable[[Site, Facts], tuple[Check, ...]] = _no_checks
     rollout: bool = False
     always: bool = False
+    singly: bool = False  # with `rollout`: one host at a time, whatever the site's batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,18 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
-from runbook.model import Answer, DnsChange, Event, Host, Query, Read, Reading, Runbook, Site
+from runbook.model import (
+    Answer,
+    DnsChange,
+    Event,
+    Host,
+    Query,
+    Read,
+    Reading,
+    Runbook,
+    SecretRef,
+    Site,
+)
 from runbook.state import RunState
 
 
@@ -68,6 +79,10 @@ class Writer(Protocol):
         stays down, LinkLost is raised and the job goes on. `stop` set: LinkLost at once, the job
         goes on.
         """
+        ...
+
+    def lend(self, job_id: str, secrets: Mapping[str, SecretRef]) -> None:
+        """Put secrets where this job's script takes them from: never on a disk, never in argv."""
         ...
 
     def look(self, job_id: str) -> Outcome:

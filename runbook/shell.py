@@ -20,6 +20,7 @@ from runbook.model import Action, RemoveFile, Script, WriteFile
 
 ROOT = "/var/lib/pmrunbook"
 BACKUPS = f"{ROOT}/backups"
+LENT = "/run/pmrunbook"  # in memory: gone with the next boot at the latest
 CHANGED = 75  # exit status: the host is not as the plan saw it (EX_TEMPFAIL)
 DISTRUSTED = 4  # exit status: a fingerprint or a key is not the expected one (errors.TrustError)
 
@@ -122,11 +123,40 @@ def perform(action: Action, job_id: str) -> str:
         case Script() as do:
             head = [*_head(job_id), *_spares(do.removes), *_saves(do.saves)]
             head = head if do.saves or do.removes else []
+            if do.secrets:
+                head += _borrow(job_id, [name for name, _ in do.secrets])
             # A subshell of its own: the script's options and traps are not ours.
             lines = [*head, "set +eu", "(", do.script, ")"]
         case _:
             raise TypeError(f"{action.id} is not performed on a host")
     return "\n".join(lines) + "\n"
+
+
+def lend_script(job_id: str, secrets: Mapping[str, str]) -> str:
+    """Put secrets into the host's memory, for the script of one job; what an earlier job left goes.
+
+    The values are in the text of the script, which travels over the channel, and go through a
+    builtin: no argument of a process has them.
+    """
+    folder = quote(posixpath.join(LENT, job_id))
+    return "\n".join(
+        (
+            "umask 077",
+            f"rm -rf -- {LENT}",
+            f"mkdir -m 0700 -- {LENT} {folder} || exit 1",
+            *(f"printf %s {quote(v)} >{folder}/{name} || exit 1" for name, v in secrets.items()),
+        )
+    )
+
+
+def _borrow(job_id: str, names: Sequence[str]) -> list[str]:
+    folder = quote(posixpath.join(LENT, job_id))
+    gone = "echo 'Error: the secrets of this job are gone: the host rebooted' >&2; exit 1"
+    return [
+        f"[ -d {folder} ] || {{ {gone}; }}",
+        *(f"{name}=$(cat {folder}/{name})" for name in names),
+        f"rm -rf -- {folder}",
+    ]
 
 
 def _write(do: WriteFile) -> list[str]:

@@ -9,6 +9,7 @@ from runbook.model import Runbook
 from . import reads
 from .ca import CA
 from .compilers import COMPILERS
+from .puppetdb import PUPPETDB
 from .retire import RETIRE
 from .survey import SURVEY
 
@@ -25,7 +26,7 @@ def digest() -> str:
 RUNBOOK = Runbook(
     id="scaling",
     title="Scaling Puppet Server with compile masters",
-    steps=(SURVEY, CA, COMPILERS, RETIRE),
+    steps=(SURVEY, CA, COMPILERS, PUPPETDB, RETIRE),
     prelude=reads.PRELUDE,
     digest=digest(),
 )

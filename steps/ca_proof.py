@@ -249,6 +249,7 @@ def existing(site: Site, facts: Facts) -> Planned:
                     ca_name=site.ca.name,
                     issuer=issuer,
                 )
+                + reads.script("agent_run.sh")
                 + reads.script("noop.sh"),
                 timeout=1800.0,
             ),

@@ -6,7 +6,7 @@ pc_facts=$(pc_within 60 "$PC_puppet" facts find "$PS_certname" --render-as json 
 [ -n "$pc_facts" ] || { echo 'error=no facts'; exit 0; }
 pc_environment=$(printf '%s\n' "$PC_agent" | sed -n 's/^environment = //p')
 # shellcheck disable=SC2086  # a list of words
-printf '%s' "$pc_facts" | pc_within 150 "$PC_ruby" --disable-gems -ropenssl -rsocket -rnet/http -rjson -ruri -rdigest -e '
+printf '%s' "$pc_facts" | pc_within 150 "$PC_ruby" --disable-gems -ropenssl -rsocket -rnet/http -rjson -ruri -rdigest -e "$pc_client" -e '
   cert, key, bundle, node, environment, *members = ARGV
   facts = $stdin.read
   facts = facts[facts.index("{")..-1]
@@ -28,15 +28,9 @@ printf '%s' "$pc_facts" | pc_within 150 "$PC_ruby" --disable-gems -ropenssl -rso
   end
   answers = members.map do |member|
     Thread.new do
-      name, port = member.split(":")
+      name = member.split(":").first
       begin
-        http = Net::HTTP.new(name, port.to_i)
-        http.use_ssl = true
-        http.open_timeout, http.read_timeout = 5, 120
-        http.verify_mode = OpenSSL::SSL::VERIFY_PEER
-        http.ca_file = bundle
-        http.cert = OpenSSL::X509::Certificate.new(File.binread(cert))
-        http.key = OpenSSL::PKey.read(File.binread(key))
+        http = client(member, cert, key, bundle, 120)
         post = Net::HTTP::Post.new("/puppet/v3/catalog/#{node}?environment=#{environment}")
         post["Accept"] = "application/vnd.puppet.rich+json, application/json, text/pson"
         post.content_type = "application/x-www-form-urlencoded"

@@ -430,9 +430,10 @@ KINDS = {
         Kind(
             "puppet-conf-managed",
             BLOCKER,
-            "a puppet.conf that nobody else writes, or that names the CA already",
+            "a puppet.conf that nobody else writes, or that is right already",
             "Puppet itself manages this file, so the next agent run would take the change back. "
-            "Put ca_server into that module first, or choose ca.clients: module in the inventory.",
+            "Put what the plan sets into that module first; for ca_server alone, ca.clients: "
+            "module in the inventory does it for you.",
             "grep -Fx 'file[{config}]' {resources}",
         ),
         Kind(
@@ -527,7 +528,7 @@ KINDS = {
             BLOCKER,
             "a unit that can be started",
             "Somebody masked the service so that it does not start. Ask why, then unmask it.",
-            "systemctl unmask puppetserver",
+            "systemctl unmask {unit}",
         ),
         Kind(
             "port-taken",
@@ -607,6 +608,124 @@ KINDS = {
             "Take it out of the load balancing, wait until its agents ran elsewhere (their "
             "runinterval, and the TTL of the names), then look again.",
             "tail /var/log/puppetserver/puppetserver-access.log",
+        ),
+        # --- PuppetDB and reports ---
+        Kind(
+            "puppetdb-repository",
+            BLOCKER,
+            "PuppetDB, its terminus and PostgreSQL in the host's repositories",
+            "Add the repository that the CA's server was installed from, or refresh the lists of "
+            "packages.",
+            "apt-get update; apt-cache policy puppetdb openvoxdb puppet-terminus-puppetdb",
+        ),
+        Kind(
+            "puppetdb-not-there",
+            BLOCKER,
+            "an existing PuppetDB, as the inventory says",
+            "Correct puppetdb.host, or take puppetdb.existing out to have it installed.",
+        ),
+        Kind(
+            "postgres-too-old",
+            BLOCKER,
+            "PostgreSQL 11 or newer",
+            "PuppetDB does not start on it. Enable a newer one in the host's repositories, or name "
+            "a database elsewhere (puppetdb.database.host).",
+            "apt-cache policy postgresql; dnf module list postgresql",
+        ),
+        Kind(
+            "puppetdb-memory",
+            BLOCKER,
+            "the heap, and 1 GiB for PostgreSQL and the system",
+            "Give the host more memory, or PuppetDB a smaller heap (puppetdb.heap).",
+            "free -m",
+        ),
+        Kind(
+            "puppetdb-port-taken",
+            BLOCKER,
+            "PuppetDB's port free for it",
+            "Another program listens there. Stop it, or give PuppetDB another port "
+            "(puppetdb.port).",
+            "ss -ltnp 'sport = :{port}'",
+        ),
+        Kind(
+            "puppetdb-database-taken",
+            BLOCKER,
+            "a database role that is PuppetDB's, or none of that name",
+            "Somebody made this role, and PuppetDB has no password of it. Refer to its password in "
+            "the inventory (puppetdb.database.password), or name another role.",
+            "runuser -u postgres -- psql -c '\\du'",
+        ),
+        Kind(
+            "puppetdb-certificate",
+            BLOCKER,
+            "a certificate of the site's CA, for the host's name and the key it has",
+            "PuppetDB would show it to every server, and none would accept it. Renew it: clean it "
+            "at the CA, take it away here, and the step asks for a new one.",
+            "puppet ssl clean",
+        ),
+        Kind(
+            "puppetdb-plain-open",
+            WARNING,
+            "plain HTTP on loopback only",
+            "Whoever reaches this port reads and writes without a certificate. The step leaves it, "
+            "as something may depend on it: set host = localhost in jetty.ini once nothing does.",
+        ),
+        Kind(
+            "puppetdb-two-lists",
+            BLOCKER,
+            "certificate-allowlist or certificate-whitelist, not both",
+            "PuppetDB does not start with both. Move what is in the older list into the newer one, "
+            "and take the older setting out.",
+        ),
+        Kind(
+            "puppetdb-open-to-all",
+            WARNING,
+            "a list of the certificates that may ask",
+            "Every certificate of the CA, any agent's, may read and write. The step makes no list "
+            "here: nobody knows who else asks, and they would be locked out. Make one with all "
+            "who do, then look again: the step keeps it complete.",
+        ),
+        Kind(
+            "puppetdb-files-unreadable",
+            BLOCKER,
+            "configuration that can be edited without harm",
+            "Correct the file by hand; the message says where.",
+        ),
+        Kind(
+            "puppetdb-elsewhere",
+            WARNING,
+            "the PuppetDB of the inventory",
+            "This server works with another PuppetDB today. What that one has stays there; agents "
+            "bring facts and catalogs to the new one with their next run, reports of the past not.",
+            fixed_by="puppetdb",
+        ),
+        Kind(
+            "puppetdb-hard-failure",
+            WARNING,
+            "soft_write_failure = true",
+            "While PuppetDB is away this server compiles no catalog, and its status says running.",
+            fixed_by="puppetdb",
+        ),
+        Kind(
+            "report-processor-unknown",
+            WARNING,
+            "report processors that the server has, or that a module of the site brings",
+            "A name that nothing knows is only a warning in the server's log, and reports are "
+            "lost. Correct reports.processors, unless a module has it.",
+        ),
+        Kind(
+            "report-url-local",
+            WARNING,
+            "one report server for all",
+            "Each server sends reports to itself. Set reports: {processors: [http], url: ...}.",
+        ),
+        Kind(
+            "reports-kept",
+            NOTE,
+            "reports on one disk, and a limit to them",
+            "With `store` this server keeps every report for ever: Debian's daily clean-up looks "
+            "in another folder. Drop `store` once the reports are in PuppetDB, or prune them.",
+            "find {folder} -name '*.yaml' -mtime +14 -delete",
         ),
         Kind(
             "name-not-covered",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runbook import edit
@@ -37,15 +38,16 @@ def alt_names(site: Site, facts: Facts) -> tuple[str, ...]:
 
 
 def wanted_names(site: Site, facts: Facts, name: str) -> tuple[str, ...]:
-    """Its certname, every further name, and those its certificate and puppet.conf have today.
+    """Its certname, a compile master's further names, and those its files have today.
 
     Somebody calls the last ones; only the CA's name belongs to no compile master.
     """
     seen = Seen(name, facts)
+    further = alt_names(site, facts) if "compiler" in site.host(name).roles else ()
     own = seen.hostcert.names if seen.hostcert else ()
     today = [n.removeprefix("DNS:") for n in own if n.startswith("DNS:")]
     today += [n.strip() for n in seen.setting("dns_alt_names", "server").split(",") if n.strip()]
-    names = dict.fromkeys((name, *alt_names(site, facts), *sorted(today)))
+    names = dict.fromkeys((name, *further, *sorted(today)))
     return tuple(n for n in names if n not in (site.ca.name, seen.certname) or n == name)
 
 
@@ -126,20 +128,29 @@ def packages(site: Site, facts: Facts, seen: Seen) -> Packages:
     server = next((p for p in SERVERS if p in ca.packages), "")
     if not server:
         return Packages(problem=f"which package {ca.name} has Puppet Server from is not known")
-    goal = ca.server_version
+    agent = (ca.version, ca.version[:1])
+    return choose(seen, {server: (ca.server_version,), SERVERS[server]: agent})
+
+
+def choose(seen: Seen, wanted: Mapping[str, tuple[tuple[int, ...], ...]]) -> Packages:
+    """Of each package the newest version the host is offered that begins with the first numbers
+    anything begins with; what is installed stays."""
     specs = []
-    for package, like in ((server, goal), (SERVERS[server], ca.version)):
+    for package, goals in wanted.items():
         if package in seen.packages:
             continue
         offered = seen.candidates(package)
-        same = [v for v in offered if version(v.partition(":")[2] or v)[: len(like)] == like]
-        if not same and package != server:
-            same = [v for v in offered if version(v.partition(":")[2] or v)[:1] == like[:1]]
-        if not same:
+        fitting = (
+            v
+            for goal in goals
+            for v in offered
+            if version(v.partition(":")[2] or v)[: len(goal)] == goal
+        )
+        if (best := next(fitting, None)) is None:
             said = ", ".join(dict.fromkeys(offered)) or "none"
-            numbers = ".".join(map(str, like))
+            numbers = ".".join(map(str, goals[0])) or "any version"
             return Packages(problem=f"{package} {numbers} is wanted, its repositories have {said}")
-        specs.append((package, same[0]))
+        specs.append((package, best))
     return Packages(tuple(specs))
 
 

@@ -7,6 +7,8 @@ Stages `clear` (what is in the way, on the host), `renew` (and at the CA), `wind
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from runbook import edit
 from runbook.model import (
@@ -35,6 +37,17 @@ from .shellwords import assignments
 
 RELOAD = 12.0  # seconds a reload of Puppet Server refuses connections (measured: 6 to 11)
 ALLOW = "certificate-authority.allow-subject-alt-names"
+
+
+@dataclass(frozen=True, slots=True)
+class Applicants:
+    """The hosts a step enrols, and whether Puppet is there on one of them."""
+
+    hosts: Callable[[Site, Facts], tuple[Seen, ...]]
+    ready: Callable[[Seen], bool]
+
+
+COMPILERS = Applicants(compilers, ready)
 
 
 # --- what is in the way -----------------------------------------------------------------------
@@ -154,13 +167,12 @@ def _running(seen: Seen) -> bool:
 _REREAD = "if systemctl is-active --quiet puppetserver; then systemctl reload puppetserver; fi"
 
 
-def renew(site: Site, facts: Facts) -> Planned:
+def renew(site: Site, facts: Facts, of: Applicants = COMPILERS) -> Planned:
     """What the CA has of a name that no longer is the host's: revoked, so that it can ask anew."""
     ca = ca_host(site, facts)
     actions = []
-    for host in site.having("compiler"):
-        seen = Seen(host.name, facts)
-        if not ready(seen) and not _bare(seen):
+    for seen in of.hosts(site, facts):
+        if not of.ready(seen) and not _bare(seen):
             continue
         state = enrolment(site, facts, seen)
         if not state.superseded:
@@ -203,20 +215,20 @@ def at_the_ca(ca: Seen, name: str, expected: str = "") -> str:
 # --- the window -------------------------------------------------------------------------------
 
 
-def waiting(site: Site, facts: Facts) -> tuple[Seen, ...]:
-    """The compile masters whose certificate the CA has yet to sign."""
+def waiting(site: Site, facts: Facts, of: Applicants = COMPILERS) -> tuple[Seen, ...]:
+    """The hosts whose certificate the CA has yet to sign."""
     found = []
-    for seen in compilers(site, facts):
+    for seen in of.hosts(site, facts):
         state = enrolment(site, facts, seen)
         if not seen.enterprise and state.why and (state.superseded or not state.signed):
             found.append(seen)
     return tuple(found)
 
 
-def asked_for(site: Site, facts: Facts, seen: Seen) -> bool:
+def asked_for(site: Site, facts: Facts, seen: Seen, of: Applicants = COMPILERS) -> bool:
     """The host's own request is there to be signed."""
     state = enrolment(site, facts, seen)
-    return ready(seen) and bool(state.request) and not state.stale and not state.superseded
+    return of.ready(seen) and bool(state.request) and not state.stale and not state.superseded
 
 
 def needs_window(site: Site, facts: Facts) -> bool:
@@ -307,14 +319,14 @@ def _own(site: Site, facts: Facts, seen: Seen) -> str:
     return given + reads.script("own_certificate.sh")
 
 
-def request(site: Site, facts: Facts) -> Planned:
+def request(site: Site, facts: Facts, of: Applicants = COMPILERS) -> Planned:
     planned: list[Action | Later] = []
     ca = ca_host(site, facts)
-    for seen in compilers(site, facts):
+    for seen in of.hosts(site, facts):
         if seen.enterprise or not ca.ca_fingerprint:
             continue
         names = ", ".join(wanted_names(site, facts, seen.name))
-        if not ready(seen):
+        if not of.ready(seen):
             what = f"the request for {names}, with a key made there"
             planned.append(Later(what, "install", seen.name))
             continue
@@ -337,12 +349,12 @@ def request(site: Site, facts: Facts) -> Planned:
     return tuple(planned)
 
 
-def sign(site: Site, facts: Facts) -> Planned:
+def sign(site: Site, facts: Facts, of: Applicants = COMPILERS) -> Planned:
     planned: list[Action | Later] = []
     ca = ca_host(site, facts)
-    for seen in waiting(site, facts):
+    for seen in waiting(site, facts, of):
         state = enrolment(site, facts, seen)
-        if not asked_for(site, facts, seen):
+        if not asked_for(site, facts, seen, of):
             what = f"the fingerprint of {seen.name}'s request, as it and the CA have it, to sign it"
             planned.append(Later(what, "request", seen.name))
             continue
@@ -360,12 +372,12 @@ def sign(site: Site, facts: Facts) -> Planned:
     return tuple(planned)
 
 
-def fetch(site: Site, facts: Facts) -> Planned:
+def fetch(site: Site, facts: Facts, of: Applicants = COMPILERS) -> Planned:
     planned: list[Action | Later] = []
-    for seen in compilers(site, facts):
+    for seen in of.hosts(site, facts):
         if seen.enterprise or not ca_host(site, facts).ca_fingerprint:
             continue
-        if not ready(seen):
+        if not of.ready(seen):
             planned.append(Later("fetching the certificate, and verifying it", "sign", seen.name))
             continue
         if not enrolment(site, facts, seen).why:

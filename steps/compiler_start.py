@@ -397,7 +397,10 @@ def run(site: Site, facts: Facts) -> Planned:
                 id=f"run/{asking.name}/{seen.name}",
                 host=asking.name,
                 title=f"one run of its agent against {seen.name}, in no-op mode",
-                do=Script(given + reads.script("run_against.sh"), timeout=1800.0),
+                do=Script(
+                    given + reads.script("agent_run.sh") + reads.script("run_against.sh"),
+                    timeout=1800.0,
+                ),
                 undo=Compensate(ca_proof.FORGET.format(what)),
                 about=seen.name,
             )

@@ -112,7 +112,8 @@ def hindered(site: Site, facts: Facts, seen: Seen) -> Findings:
     unit = seen.service("puppetserver")
     # Until the next boot only: by an installation of ours that was broken off; `start` undoes it.
     if unit.get("LoadState") == "masked" and unit.get("UnitFileState") != "masked-runtime":
-        yield found("service-masked", seen.name, "puppetserver.service is masked")
+        said = "puppetserver.service is masked"
+        yield found("service-masked", seen.name, said, unit="puppetserver")
     own = seen.server_state.one("main_pid")
     for line in seen.server_state.all("listener"):
         program, _, pid = line.rpartition(" ")
@@ -242,12 +243,12 @@ def resume(site: Site, facts: Facts) -> Planned:
     return compiler_install.resume(site, facts, busy(site, facts))
 
 
-def cautious(stage: Stage) -> Stage:
-    """The stage, saying what it cannot know: a read that failed is no host with nothing to do."""
-    hosts = ("compiler",)
+def cautious(stage: Stage, *roles: str) -> Stage:
+    """The stage, saying what it cannot know of hosts with these roles, or the CA's: a read that
+    failed is no host with nothing to do."""
 
     def plan(site: Site, facts: Facts) -> Planned:
-        asked = (*site.having(*hosts), site.host(site.ca.host))
+        asked = dict.fromkeys((*site.having(*roles), site.host(site.ca.host)))
         unread: list[Action | Later] = [
             Later(f"{seen.name} ({seen.unread})", "it can be read", seen.name)
             for h in asked
@@ -286,7 +287,7 @@ COMPILERS = Step(
     title="Build the compile masters",
     guide=reads.script("guide/compilers.md"),
     reads=read,
-    stages=tuple(cautious(stage) for stage in STAGES),
+    stages=tuple(cautious(stage, "compiler") for stage in STAGES),
     findings=findings,
     checks=checks,
     needs=("ca",),

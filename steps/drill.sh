@@ -1,17 +1,18 @@
 # The CRL drill, from the CA's host: a throw-away certificate that every compile master accepts, and
 # refuses once it is revoked. Set before: puppet, puppetserver, ruby, legacy, drill (its certname),
-# ssldir, signeddir, csrdir, cacrl, localcacert, issuer, ca_name; for a member: member, port, stamp.
+# ssldir, signeddir, csrdir, cacrl, localcacert, issuer, ca_name; dir where it is another; for a member: member, port, stamp.
 set -u
 umask 077
-dir=/var/lib/pmrunbook/drill
+dir=${dir:-/var/lib/pmrunbook/drill}
 issue() {
     if [ ! -f "$dir/cert.pem" ]; then
         mkdir -p -m 0700 -- "$dir" || exit 1
-        if [ "$legacy" = yes ]; then
+        # Its first words are an error: that the name is not there yet.
+        said=$(if [ "$legacy" = yes ]; then
             "$puppet" cert generate "$drill"
         elif [ ! -f "$signeddir/$drill.pem" ]; then
             "$puppetserver" ca generate --certname "$drill"
-        fi || exit 1
+        fi 2>&1) || { printf '%s\n' "$said" >&2; exit 1; }
         # The CLI leaves its files in this host's own ssldir.
         mv -f -- "$ssldir/private_keys/$drill.pem" "$dir/key.pem" &&
             rm -f -- "$ssldir/certs/$drill.pem" "$ssldir/public_keys/$drill.pem" &&

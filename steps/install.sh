@@ -1,11 +1,13 @@
 # Install packages at exact versions, with no service started on the way, or take away exactly what
-# that installed. Set before: manager, specs (such as "puppetserver=7.9.5-2"), unit.
+# that installed. Set before: manager, specs (such as "puppetserver=7.9.5-2"), unit (that may not
+# start; empty: none); record where it is another one, and preseed (answers for debconf).
 set -u
 umask 022
-record=/var/lib/pmrunbook/installed
+record=${record:-/var/lib/pmrunbook/installed}
 folders='/etc/puppet /etc/puppetlabs /var/lib/puppet /var/lib/puppetserver /var/cache/puppet
 /var/log/puppet /var/log/puppetserver /var/log/puppetlabs /opt/puppetlabs /run/puppetserver
-/usr/share/puppet /etc/default/puppetserver /etc/sysconfig/puppetserver'
+/usr/share/puppet /etc/default/puppetserver /etc/sysconfig/puppetserver
+/etc/puppetdb /var/lib/puppetdb /var/log/puppetdb'
 packages() {
     case $manager in
     apt) dpkg-query -W -f '${db:Status-Status} ${Package}:${Architecture}\n' | sed -n 's/^installed //p' ;;
@@ -19,11 +21,12 @@ remember() { # once: what is here before the first try is what undo keeps
     packages >"$record/.before" && mv -- "$record/.before" "$record/before"
 }
 quietly() { # no package may start the server before its CA is switched off
+    [ -n "$unit" ] || return 0
     systemctl mask --runtime --quiet "$unit" 2>/dev/null
     trap 'systemctl unmask --runtime --quiet "$unit" 2>/dev/null' EXIT
 }
 install_packages() {
-    if systemctl is-active --quiet "$unit"; then
+    if [ -n "$unit" ] && systemctl is-active --quiet "$unit"; then
         echo "$unit runs already" >&2
         exit 1
     fi
@@ -38,6 +41,7 @@ install_packages() {
         fi
         apt-get -q -o DPkg::Lock::Timeout=300 update ||
             echo 'the lists of packages could not be fetched; going on with those of before' >&2
+        [ -z "${preseed:-}" ] || printf '%s\n' "$preseed" | debconf-set-selections
         # shellcheck disable=SC2086  # a list of words
         apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o APT::Color=false \
             -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
@@ -48,9 +52,9 @@ install_packages() {
         "$manager" -y install $specs || exit 1
         ;;
     esac
-    systemctl unmask --runtime --quiet "$unit" 2>/dev/null
-    if systemctl is-active --quiet "$unit"; then
-        echo "the packages started $unit: it may have made a CA of its own" >&2
+    [ -z "$unit" ] || systemctl unmask --runtime --quiet "$unit" 2>/dev/null
+    if [ -n "$unit" ] && systemctl is-active --quiet "$unit"; then
+        echo "the packages started $unit, before it was set up" >&2
         exit 1
     fi
     # What is installed later is somebody else's: undo leaves it.
@@ -60,7 +64,7 @@ install_packages() {
 }
 remove_packages() {
     [ -e "$record/before" ] || exit 0
-    systemctl disable --now --quiet "$unit" 2>/dev/null
+    [ -z "$unit" ] || systemctl disable --now --quiet "$unit" 2>/dev/null
     if [ -e "$record/added" ]; then
         new=$(packages | LC_ALL=C comm -12 "$record/added" -)
     else

@@ -370,6 +370,16 @@ class Seen:
         return self._parsed("catalogs")
 
     @cached_property
+    def terminus(self) -> dict[str, Fields]:
+        """How its Puppet Server is joined to PuppetDB, and what each PuppetDB answers it."""
+        return self._parsed("terminus")
+
+    @cached_property
+    def exchange(self) -> Fields:
+        """Where a probe's environment goes, and what is left of one."""
+        return self._parsed("exchange").get("", NONE)
+
+    @cached_property
     def proofs(self) -> dict[str, Fields]:
         return self._parsed("proofs")
 

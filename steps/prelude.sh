@@ -84,6 +84,8 @@ PC_wanted="$PC_wanted|hostpubkey|lastrunfile|localcacert|manage_internal_file_pe
 PC_wanted="$PC_wanted|masterport|serverport|noop|publicdir|resourcefile|runinterval|server"
 PC_wanted="$PC_wanted|server_list|signeddir|srv_domain|ssldir|statedir|use_srv_records|vardir"
 PC_wanted="$PC_wanted|agent_catalog_run_lockfile|agent_disabled_lockfile|crl_refresh_interval"
+PC_wanted="$PC_wanted|reports|reporturl|route_file|storeconfigs|storeconfigs_backend"
+PC_wanted="$PC_wanted|report_include_system_store"
 
 pc_settings() { # run mode: the settings the steps ask for, as Puppet takes them there
     # A puppet.conf it cannot read is an error on stderr, exit 0, and the defaults for everything.

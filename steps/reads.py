@@ -20,10 +20,14 @@ def script(name: str) -> str:
 
 
 PACKAGES = ("puppetserver", "puppet-agent", "openvox-server", "openvox-agent")
+DATABASES = ("puppetdb", "openvoxdb")
+TERMINI = ("puppet-terminus-puppetdb", "puppetdb-termini", "openvoxdb-termini")
+POSTGRES = ("postgresql", "postgresql-server", "postgresql-contrib")
 CRL_TIMER = "puppet-crl-refresh"
 """The systemd units that keep a compile master's CRL fresh."""
 
 PRELUDE = script("prelude.sh")
+CLIENT = script("client.sh")
 SOFTWARE = Read("software", script("software.sh"))
 MACHINE = Read("machine", script("machine.sh"))
 CERTIFICATES = Read("certificates", script("certificates.sh"))
@@ -68,7 +72,10 @@ def proofs(site: Site) -> Read:
 
 def packages(site: Site) -> Read:
     """What a host's package manager offers, and whether it is free."""
-    wanted = quote(" ".join(PACKAGES))
+    names: tuple[str, ...] = PACKAGES
+    if site.sections.get("puppetdb"):
+        names += (*DATABASES, *TERMINI, *POSTGRES)
+    wanted = quote(" ".join(names))
     return Read("packages", f"pc_packages={wanted}\n{script('packages.sh')}", timeout=90.0)
 
 
@@ -95,8 +102,8 @@ def drill_name(site: Site) -> str:
 
 
 def requests(site: Site) -> Read:
-    """What the CA has of the compile masters: requests, certificates, the window, the drill."""
-    wanted = quote(" ".join(h.name for h in site.having("compiler", "retired")))
+    """What the CA has of the hosts a step enrols: requests, certificates, the window, the drill."""
+    wanted = quote(" ".join(h.name for h in site.having("compiler", "puppetdb", "retired")))
     return Read("requests", f"pc_names={wanted}\n{script('requests.sh')}")
 
 
@@ -111,7 +118,35 @@ def ladder(members: Mapping[str, tuple[int, tuple[str, ...]]]) -> Read:
 def catalogs(servers: Sequence[tuple[str, int]]) -> Read:
     """A node's own catalog from several servers; the first is what the others are held against."""
     wanted = quote(" ".join(f"{name}:{port}" for name, port in servers))
-    return Read("catalogs", f"pc_members={wanted}\n{script('catalogs.sh')}", timeout=240.0)
+    return Read("catalogs", f"pc_members={wanted}\n{CLIENT}{script('catalogs.sh')}", timeout=240.0)
+
+
+def puppetdb(site: Site) -> Read:
+    """PuppetDB on its own host: files, database, and what it says of itself."""
+    about = site.sections["puppetdb"]
+    database = about["database"]
+    given = (
+        f"pc_port={about['port']} pc_name={quote(database['name'])} "
+        f"pc_user={quote(database['user'])}\n"
+    )
+    return Read("puppetdb", given + script("puppetdb.sh"), limit=262_144, timeout=60.0)
+
+
+def terminus(urls: Sequence[str]) -> Read:
+    """How a Puppet Server is joined to PuppetDB; `urls` are the PuppetDBs, as host:port."""
+    given = f"pc_urls={quote(' '.join(urls))}\n"
+    return Read("terminus", given + CLIENT + script("terminus.sh"), limit=131_072, timeout=60.0)
+
+
+def exchange_name(site: Site) -> str:
+    """What the throw-away nodes of the exchange of resources begin with."""
+    return probe_name(site).replace("probe", "exchange")
+
+
+def exchange(site: Site) -> Read:
+    """What an exchange that was broken off left on a Puppet Server."""
+    given = f"pc_environment={quote(exchange_name(site).replace('-', '_'))}\n"
+    return Read("exchange", given + script("exchange_left.sh"))
 
 
 def survey(site: Site, host: Host) -> tuple[Read, ...]:

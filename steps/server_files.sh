@@ -63,6 +63,7 @@ pc_later "$pc_began" restart "$PC_server_confdir/services.d/ca.cfg" "$pc_default
 pc_read=$pc_began
 [ -n "$pc_began" ] && [ -e "$pc_marker" ] && [ "$(stat -c %Y "$pc_marker")" -gt "$pc_began" ] &&
     pc_read=$(stat -c %Y "$pc_marker")
+printf 'read=%s\n' "$pc_read" # when it last read them, in seconds since the epoch
 pc_later "$pc_read" reload "$PS_config" "$PC_server_confdir/conf.d/webserver.conf" \
     "$PC_server_confdir/conf.d/puppetserver.conf" "$PS_hostcert"
 pc_named ca.cfg "$PC_server_confdir/services.d/ca.cfg"

@@ -16,6 +16,7 @@ from runbook.edit.hocon import hocon_delete, hocon_get, hocon_list, hocon_list_a
 from runbook.edit.ini import Setting, ini_delete, ini_get, ini_set, ini_settings
 from runbook.edit.java import heap_get, heap_set
 from runbook.edit.lines import EditError, decode, encode, end_of, insert, remove, split
+from runbook.edit.routes import routes_set
 
 __all__ = [
     "EditError",
@@ -35,6 +36,7 @@ __all__ = [
     "ini_get",
     "ini_set",
     "ini_settings",
+    "routes_set",
     "service_disable",
     "service_enable",
     "services",

@@ -13,7 +13,7 @@ from runbook.errors import UsageError
 from runbook.inventory.document import parse
 from runbook.inventory.problems import Mark, Problem, Problems, decode, read_file
 from runbook.inventory.roster import Entry, Roster, local, roster
-from runbook.inventory.schema import INVENTORY
+from runbook.inventory.schema import DATABASE, INVENTORY
 from runbook.inventory.shapes import Page
 from runbook.inventory.topology import check, names_to_cover
 from runbook.model import (
@@ -232,12 +232,17 @@ def _sections(data: Mapping[str, Any], folder: Path) -> dict[str, dict[str, Any]
     found: dict[str, dict[str, Any]] = {}
     if puppetdb := data.get("puppetdb"):
         hosts = puppetdb.get("hosts") or [puppetdb["host"]]
-        found["puppetdb"] = {**puppetdb, "host": hosts[0], "hosts": tuple(hosts)}
-        if "password" in puppetdb.get("database", {}):
-            database = puppetdb["database"]
-            secret = _secret(database["password"], folder)
-            found["puppetdb"]["database"] = {**database, "password": secret}
-    processors = ("puppetdb",) if "puppetdb" in data else ("store",)
+        defaults = {key.name: key.default for key in DATABASE.keys if key.default is not None}
+        database = {**defaults, **puppetdb.get("database", {})}
+        if "password" in database:
+            database["password"] = _secret(database["password"], folder)
+        found["puppetdb"] = {
+            **puppetdb,
+            "host": hosts[0],
+            "hosts": tuple(hosts),
+            "database": database,
+        }
+    processors = ("puppetdb",) if "puppetdb" in data else ()
     reports = data.get("reports", {})
     found["reports"] = {**reports, "processors": tuple(reports.get("processors") or processors)}
     found["compilers"] = {

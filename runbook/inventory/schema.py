@@ -15,6 +15,7 @@ from runbook.inventory.vocabulary import (
     ENVIRONMENT,
     FAILURES,
     GROUP,
+    HEAP,
     HOST,
     LABEL,
     LINE,
@@ -102,14 +103,31 @@ _CA = Table(
     by="clients",
 )
 
-_DATABASE = Table(
+DATABASE = Table(
     "a PostgreSQL database",
     (
         Key("host", ADDRESS, "Its host.", default="localhost"),
         Key("port", PORT, "Its port.", "5432", default=5432),
         Key("name", ROLE, "The database.", default="puppetdb"),
         Key("user", ROLE, "Its user.", default="puppetdb"),
-        Key("password", SECRET, "Where the user's password is found."),
+        Key(
+            "password",
+            SECRET,
+            "Where the user's password is found; the database is then yours, and only used.",
+            otherwise="made on PuppetDB's host, with role, database and extension",
+        ),
+        Key(
+            "sslmode",
+            Choice(("disable", "allow", "prefer", "require", "verify-ca", "verify-full")),
+            "How the connection is secured, as PostgreSQL's JDBC driver names it.",
+            otherwise="the driver's own, `prefer`",
+        ),
+        Key(
+            "sslrootcert",
+            REMOTE,
+            "On PuppetDB's host: the CA that the database's certificate is verified with.",
+            "/etc/ssl/certs/db-ca.pem",
+        ),
     ),
 )
 
@@ -119,8 +137,19 @@ _PUPPETDB = Table(
         Key("host", HOST, "Its host.", "pdb.example.com"),
         Key("hosts", Many(HOST, "host names"), "Its hosts, tried in this order."),
         Key("port", PORT, "Its TLS port.", "8081", default=8081),
-        Key("existing", Flag(), "Whether it is there already.", default=False),
-        Key("database", _DATABASE, "The database behind it.", "{host: localhost}"),
+        Key(
+            "existing",
+            Flag(),
+            "Whether it is somebody else's: only its list of who may ask is added to.",
+            default=False,
+        ),
+        Key(
+            "heap",
+            HEAP,
+            "The heap of its JVM.",
+            otherwise="128 MiB, and 1 MiB for each node",
+        ),
+        Key("database", DATABASE, "The database behind it.", "{host: localhost}"),
     ),
     one_of=("host", "hosts"),
 )
@@ -131,9 +160,9 @@ _REPORTS = Table(
         Key(
             "processors",
             Many(Text("a report processor", "puppetdb", "[a-z][a-z0-9_]*"), "report processors"),
-            "The report processors of every server.",
+            "Report processors every server is to have; those it has already stay.",
             "[puppetdb, http]",
-            otherwise="`[puppetdb]` where there is a PuppetDB, else `[store]`",
+            otherwise="`[puppetdb]` where there is a PuppetDB, else none",
         ),
         Key("url", URL, "Where the processor `http` sends reports: one for all servers."),
     ),

@@ -187,6 +187,15 @@ def _sections(data: Data, found: Roster, page: Page) -> None:
             "reports go to PuppetDB, and the inventory has none",
             "add puppetdb: {host: pdb.example.com}",
         )
+    puppetdb = data.get("puppetdb", {})
+    shared = puppetdb.get("database", {}).get("host", "localhost") != "localhost"
+    if len(puppetdb.get("hosts", ())) > 1 and not shared and not puppetdb.get("existing"):
+        page.error(
+            ("puppetdb", "hosts"),
+            "several PuppetDBs, each with a database of its own, know different things: servers "
+            "write to the first one that answers",
+            "name the one they share: database: {host: ...}, or name one PuppetDB",
+        )
     code = data.get("code", {})
     source = code.get("source")
     if source and code.get("strategy") == "model-master":

@@ -20,6 +20,7 @@ from paramiko.ssh_exception import SSHException
 from runbook.errors import LinkLost, RunbookError, SudoRefused, TrustError, Unreachable
 from runbook.model import Host, Read, Reading, Secret, SecretRef, Site
 from runbook.ports import Job, Outcome
+from runbook.shell import lend_script
 from runbook.ssh.dial import Dialler
 from runbook.ssh.frame import Batch, Gate, Lines, Talk
 from runbook.ssh.hostkeys import FirstContact
@@ -82,7 +83,7 @@ class Hosts:
                 line = _Line(
                     host,
                     self._dialler,
-                    (lambda: self._secret(password).reveal()) if password else None,
+                    (lambda: self.secret(password).reveal()) if password else None,
                 )
                 self._lines[host.name] = line
             return line
@@ -95,7 +96,7 @@ class Hosts:
             self._lines.clear()
         self._dialler.close()
 
-    def _secret(self, reference: SecretRef) -> Secret:
+    def secret(self, reference: SecretRef) -> Secret:
         with self._secrets_lock:
             if reference not in self._resolved:
                 self._resolved[reference] = self._secrets(reference)
@@ -183,6 +184,14 @@ class HostWriter:
                     attempt += 1
                     if now >= until or empty >= EMPTY_ENDS or stop.wait(pause):
                         raise self._lost(job, error) from error
+
+    def lend(self, job_id: str, secrets: Mapping[str, SecretRef]) -> None:
+        """Secrets for one job, in memory of the host; it travels as the sudo password does."""
+        values = {name: self._hosts.secret(ref).reveal() for name, ref in secrets.items()}
+        if not (got := self.now(lend_script(job_id, values))).ok:
+            raise RunbookError(
+                f"secrets cannot be handed over: {got.err.strip()}", host=self._line.host.name
+            )
 
     def look(self, job_id: str) -> Outcome:
         """Where the job stands."""

@@ -34,6 +34,7 @@ from runbook.model import (
     Rollout,
     Runbook,
     Script,
+    SecretRef,
     Site,
     Stage,
     Step,
@@ -57,6 +58,7 @@ class FakeHost:
     lost_link: bool = False
     reads: int = 0
     locked: bool = False
+    lent: dict[str, dict[str, SecretRef]] = field(default_factory=dict)
 
     def read(self, reads: Sequence[Read], prelude: str = "") -> Mapping[str, Reading]:
         if self.down:
@@ -91,6 +93,9 @@ class FakeHost:
             case ["lose"]:
                 return Outcome(JobState.LOST, note="the host rebooted during the job")
         return Outcome(JobState.DONE, 0)
+
+    def lend(self, job_id: str, secrets: Mapping[str, SecretRef]) -> None:
+        self.lent[job_id] = dict(secrets)
 
     def look(self, job_id: str) -> Outcome:
         return self.jobs.get(job_id, Outcome(JobState.ABSENT))

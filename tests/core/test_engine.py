@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from runbook.model import (
     Read,
     Rollout,
     Script,
+    SecretRef,
     Stage,
     Status,
     Step,
@@ -165,6 +167,46 @@ def test_a_check_that_does_not_pass_is_its_hosts_failure() -> None:
     run.engine.run()
     assert run.face.asked[1].host == "h2"
     assert run.recorder.state.excluded == {"h2": "broken disk"}
+
+
+def test_a_stage_that_goes_singly_changes_one_host_at_a_time() -> None:
+    estate = fleet()
+    singly = replace(ROLL.stages[0], singly=True)
+    run = make(estate, site(*NAMES), replace(ROLL, stages=(singly,)))
+    run.engine.run()
+    order = [(e.kind, e.host) for e in run.face.events if e.kind in ("start", "check") and e.step]
+    hosts = [host for kind, host in order if kind == "start"]
+    between = [
+        [kind for kind, _ in order[i + 1 : j]]
+        for i, j in zip(
+            *[[n for n, (kind, _) in enumerate(order) if kind == "start"][k:] for k in (0, 1)],
+            strict=False,
+        )
+    ]
+    assert hosts == list(NAMES)
+    assert between == [["check"]] * 3  # each is checked before the next begins
+
+
+def test_a_secret_is_lent_to_the_job_before_it_starts_and_is_not_journalled(tmp_path: Path) -> None:
+    estate = fleet()
+    reference = SecretRef("env", "DB_PASSWORD")
+    tell = Action(
+        "s/h1/a",
+        "h1",
+        "tell",
+        Script("set a 1", secrets=(("password", reference),)),
+        Compensate(""),
+    )
+    step = Step(
+        "tell",
+        "Tell",
+        "",
+        reads("a"),
+        stages=(Stage("s", "S", lambda s, f: () if f.get("h1", "a").ok else (tell,)),),
+    )
+    run = make(estate, site(*NAMES), step, folder=tmp_path)
+    run.engine.run()
+    assert list(estate.hosts["h1"].lent.values()) == [{"password": reference}]
 
 
 def _ok():  # type: ignore[no-untyped-def]

@@ -290,6 +290,11 @@ dns: {servers: [999.1.1.1, '192.0.2.1:0', '[::1]:53', '::1', '1::2::3']}
 compile_masters: [{name: cm1, address: '1:2:3'}]
 > 2:40: compile_masters[0].address: 1:2:3 is not an IP address
 
+puppetdb: {hosts: [p1.example.com, p2.example.com]}
+> 2:19: several PuppetDBs, each with a database of its own
+
+puppetdb: {hosts: [p1.example.com, p2.example.com], database: {host: db.example.com}}
+
 reports: {processors: [http, puppetdb]}
 > 2:23: the report processor http needs reports.url
 > 2:23: reports go to PuppetDB, and the inventory has none

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from runbook import shell
-from runbook.model import Action, Nothing, RemoveFile, Restore, Script, WriteFile, plain
+from runbook.model import (
+    Action,
+    Nothing,
+    RemoveFile,
+    Restore,
+    Script,
+    SecretRef,
+    WriteFile,
+    plain,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -203,3 +212,31 @@ def test_the_key_of_a_ca_is_never_removed(tmp_path: Path, link: bool) -> None:
     (ca / "ca_key.pem").unlink()
     done = sh(shell.perform(action(Script(f"rm -rf {ssl}/*", removes=(str(ssl),))), "job2"))
     assert done.returncode == 0, done.stderr
+
+
+def test_a_secret_is_taken_by_its_job_alone_and_is_in_no_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "LENT", str(tmp_path / "run"))
+    word = "a $(touch x) 'quoted\" \\ word"
+    made = action(
+        Script('printf %s "$password"; ls -A run', secrets=(("password", SecretRef("env", "X")),)),
+        Nothing(),
+    )
+    script = shell.perform(made, "job1")
+    lent = shell.lend_script("job1", {"password": word})
+    assert word not in script
+
+    def run(text: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh"], input=text, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    assert run(lent).returncode == 0
+    assert (tmp_path / "run" / "job1" / "password").stat().st_mode & 0o777 == 0o600
+    done = run(script)
+    assert done.stdout == word  # and nothing is left in the folder
+    again = run(script)
+    assert again.returncode == 1
+    assert "the secrets of this job are gone" in again.stderr
+    assert not (tmp_path / "x").exists()

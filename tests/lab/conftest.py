@@ -39,10 +39,11 @@ class Seat:
     lab: Lab
     state: Path
     env: dict[str, str] = field(default_factory=dict)
+    file: Path | None = None  # another inventory than the lab's
 
     @property
     def inventory(self) -> Path:
-        return self.lab.inventory
+        return self.file or self.lab.inventory
 
     def environ(self) -> dict[str, str]:
         return {**os.environ, "XDG_STATE_HOME": str(self.state), **self.env}
@@ -144,6 +145,13 @@ def cm_lab() -> Iterator[Lab]:
     """An all-in-one Puppet Server, a name server, an agent, two machines without Puppet."""
     estate = os.environ.get("PMRUNBOOK_TEST_COMPILERS")
     yield from booted("cm", Path(estate) if estate else HERE / "estates" / "compilers.yaml")
+
+
+@pytest.fixture(scope="module")
+def pdb_lab() -> Iterator[Lab]:
+    """An all-in-one Puppet Server, a name server, an agent, two machines without Puppet."""
+    estate = os.environ.get("PMRUNBOOK_TEST_PUPPETDB")
+    yield from booted("pdb", Path(estate) if estate else HERE / "estates" / "puppetdb.yaml")
 
 
 @pytest.fixture(scope="module")

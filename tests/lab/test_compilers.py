@@ -260,13 +260,13 @@ def test_a_foreign_request_under_the_right_name_is_not_signed(seat: Seat) -> Non
     must(seat.pmrunbook("undo", "compilers", "--plain", "--yes"))
 
 
-def boundaries(events: list[Event]) -> list[tuple[str, str, str]]:
-    """Between every two actions of the first run."""
+def boundaries(events: list[Event], step: str = "compilers") -> list[tuple[str, str, str]]:
+    """Between every two actions of the first run of a step."""
     done = []
     for event in events:
-        if event.step == "compilers" and event.action.startswith("undo:"):
+        if event.step == step and event.action.startswith("undo:"):
             break
-        if event.step == "compilers" and event.kind == "end":
+        if event.step == step and event.kind == "end":
             done.append(("after", "end", event.action))
     return list(dict.fromkeys(done))
 

@@ -83,11 +83,13 @@ def readings(name: str, case: dict[str, Any]) -> HostFacts:
         path = case.get("path", "/etc/puppet/puppet.conf")
         data = None if content is None else content.encode()
         texts["puppet.conf"] = file_reading(path, data, case.get("mode", "644"))
-    for label, about in case.get("server_files", {}).items():
-        content = about.get("content")
-        data = None if content is None else content.encode()
-        section = f"[{label}]\n{file_reading(about['path'], data, about.get('mode', '644'))}"
-        texts["server-files"] = texts.get("server-files", "") + section
+    files = {"server-files": case.get("server_files", {}), **case.get("files", {})}
+    for read, labels in files.items():
+        for label, about in labels.items():
+            content = about.get("content")
+            data = None if content is None else content.encode()
+            section = f"[{label}]\n{file_reading(about['path'], data, about.get('mode', '644'))}"
+            texts[read] = texts.get(read, "") + section
     exits = case.get("exits", {})
     return HostFacts({read: Reading(exits.get(read, 0), text) for read, text in texts.items()})
 
@@ -103,7 +105,7 @@ def load(case: dict[str, Any]) -> tuple[Site, Facts]:
         ca=CertificateAuthority(**data["ca"]),
         dns_alt_names=tuple(data.get("dns_alt_names", ())),
         dns=Dns(tuple(dns.get("servers", ())), tsig, dns.get("domain", "")),
-        sections=data.get("sections", {}),
+        sections=sections(data.get("sections", {})),
     )
     facts = Facts(
         {name: readings(name, host) for name, host in case["hosts"].items()},
@@ -113,6 +115,15 @@ def load(case: dict[str, Any]) -> tuple[Site, Facts]:
         },
     )
     return site, facts
+
+
+def sections(data: dict[str, Any]) -> dict[str, Any]:
+    """As the loader leaves them: a secret is a reference."""
+    database = data.get("puppetdb", {}).get("database", {})
+    if "password" in database:
+        [(kind, value)] = database["password"].items()
+        database["password"] = SecretRef(kind, value)
+    return data
 
 
 def case_files() -> list[Path]:

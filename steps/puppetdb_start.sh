@@ -1,0 +1,62 @@
+# Start or restart PuppetDB and wait until it answers: the database is migrated first, which it tells
+# by "maintenance". When it does not come, say why. Set before: ruby, logdir, plain (its plain port),
+# plain_host.
+set -u
+log=$logdir/puppetdb.log
+began=$(date +%s)
+size=$(stat -c %s "$log" 2>/dev/null || echo 0)
+look() {
+    timeout 15 "$ruby" --disable-gems -rnet/http -rjson -e '
+      http = Net::HTTP.new(ARGV[0], ARGV[1].to_i, nil)
+      http.open_timeout, http.read_timeout = 3, 8
+      about = JSON.parse(http.get("/status/v1/services/puppetdb-status").body)
+      inside = about["status"]
+      puts "#{about["state"]}#{", in maintenance" if inside["maintenance_mode?"]}"
+      exit(about["state"] == "running" && !inside["maintenance_mode?"] ? 0 : 1)
+    ' "$plain_host" "$plain" 2>/dev/null
+}
+explain() {
+    said=$(
+        journalctl -u puppetdb --since "@$began" --no-pager -o cat 2>/dev/null | tail -n 200
+        now=$(stat -c %s "$log" 2>/dev/null || echo 0)
+        [ "$now" -ge "$size" ] || size=0
+        tail -c "+$((size + 1))" "$log" 2>/dev/null | tail -n 400
+    )
+    printf '%s\n' "$said" | grep -iE 'error|exception|caused by|fatal|unable|refused' | tail -n 15
+    case $said in # PuppetDB's own sources and logs (7.x, 8.x)
+    *'password authentication failed'*) why='the database refuses the password in database.ini' ;;
+    *'Database is more recent'* | *'unrecognized migration'* | *'newer than'*)
+        why='the database was written by a newer PuppetDB: install that version, or give this one a database of its own' ;;
+    *pg_trgm*) why='the extension pg_trgm is missing in the database' ;;
+    *'Connection to '*' refused'* | *'connection attempt failed'* | *'the database system is '*)
+        why='the database does not answer' ;;
+    *'does not exist'*) why='the database, or its role, does not exist' ;;
+    *'Address already in use'* | *BindException*) why='its port is taken by another program' ;;
+    *OutOfMemoryError* | *'insufficient memory'* | *'Could not reserve enough space'*) why='too little memory for its heap' ;;
+    *FileNotFoundException* | *'No such file'*) why='a file of its configuration is not there; the lines above name it' ;;
+    *'both'*'certificate-whitelist'*) why='certificate-whitelist and certificate-allowlist are both set' ;;
+    *'No space left'*) why='a disk is full' ;;
+    *'Permission denied'*) why='a file that the user puppetdb may not read; the lines above name it' ;;
+    *) why='see the lines above' ;;
+    esac
+    printf 'Error: PuppetDB does not start: %s\n' "$why" >&2
+}
+serve() { # start | restart
+    systemctl unmask --runtime --quiet puppetdb 2>/dev/null
+    echo "$1: PuppetDB"
+    systemctl reset-failed --quiet puppetdb 2>/dev/null
+    systemctl "$1" --no-block puppetdb || { explain; exit 1; }
+    waited=0
+    until said=$(look); do
+        case $(systemctl is-active puppetdb) in
+        active | activating | reloading) ;;
+        deactivating) ;;
+        *) explain; exit 1 ;;
+        esac
+        [ "$waited" -lt 900 ] || { printf 'PuppetDB is %s after 900 s\n' "${said:-silent}" >&2; explain; exit 1; }
+        [ $((waited % 10)) != 0 ] || printf '%s s: %s\n' "$waited" "${said:-not answering yet}"
+        sleep 2
+        waited=$((waited + 2))
+    done
+    echo "PuppetDB answers after $waited s"
+}

@@ -1,0 +1,338 @@
+"""PuppetDB and reports, on real hosts: from a bare machine, proved, broken, taken back, killed.
+
+The tests share one estate and build on each other, in the order of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runbook.lab.disk import LOGIN_TRACES
+from runbook.lab.lab import Lab
+from tests.lab.conftest import Seat, must, narrate, picture
+from tests.lab.test_ca import ACCESS_LOGS, SPOOL, names, server
+from tests.lab.test_ca_screens import ASKED, screen, start, to_the_end, wait
+from tests.lab.test_compilers import (
+    OF_THE_SYSTEM,
+    PATH,
+    boundaries,
+    fqdn,
+    gets_its_catalog,
+    members,
+    ssl,
+)
+from tests.ui.conftest import WIDE, Terminal
+
+__all__ = ["screen"]
+pytestmark = pytest.mark.lab
+
+STORE_TRACES = ("var/log/puppetdb/*", "var/log/postgresql/*", "var/lib/postgresql/*")
+"""Who asks PuppetDB is in its log; its database writes by itself."""
+SECRET = "a-word-of-the-site-0815"
+
+
+@pytest.fixture(scope="module")
+def seat(pdb_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Seat:
+    """The compile master is built; what follows is this chapter."""
+    made = Seat(pdb_lab, tmp_path_factory.mktemp("state"))
+    must(made.pmrunbook("--plain", "--yes", "--step", "compilers", timeout=1800))
+    return made
+
+
+@pytest.fixture(scope="module")
+def before(seat: Seat) -> dict[str, dict[str, str]]:
+    return {h: dict(picture(seat.lab, h, "/etc")) for h in [*servers(seat.lab), store(seat.lab)]}
+
+
+def store(lab: Lab) -> str:
+    return next(h.name for h in lab.estate.hosts if h.name.startswith("pdb"))
+
+
+def servers(lab: Lab) -> list[str]:
+    return [*members(lab), server(lab)]
+
+
+def hosts(lab: Lab) -> list[str]:
+    return [*servers(lab), store(lab), *names(lab, "agent")]
+
+
+def jobs_run(lab: Lab) -> int:
+    count = f"ls {SPOOL}/*/start 2>/dev/null | wc -l"
+    return sum(int(must(lab.execute(h, count))) for h in hosts(lab))
+
+
+def ask(lab: Lab, at: str, path: str) -> tuple[str, Any]:
+    """What PuppetDB answers a host that shows its own certificate: status and JSON."""
+    folder, name = ssl(lab, at), fqdn(lab, at)
+    script = (
+        f"cd /; curl -s -m 20 --cacert {folder}/certs/ca.pem --cert {folder}/certs/{name}.pem "
+        f"--key {folder}/private_keys/{name}.pem -w '\\n%{{http_code}}' "
+        f"'https://{fqdn(lab, store(lab))}:8081{path}' || :"
+    )
+    body, _, code = must(lab.execute(at, script)).rpartition("\n")
+    return code.strip(), json.loads(body) if code.strip() == "200" else body
+
+
+def of(lab: Lab, kind: str, node: str) -> Any:
+    return ask(lab, server(lab), f"/pdb/query/v4/{kind}/{fqdn(lab, node)}")[1]
+
+
+def stored(lab: Lab) -> None:
+    """A real agent runs through every server; PuppetDB has it all, through the right one."""
+    agent = names(lab, "agent")[0]
+    for host in servers(lab):
+        began = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - 1))
+        gets_its_catalog(lab, agent, host)
+        for _ in range(20):
+            found = {kind: of(lab, kind, agent) for kind in ("factsets", "catalogs")}
+            if {f["producer"] for f in found.values() if f} == {fqdn(lab, host)}:
+                break
+            time.sleep(1)
+        assert {f["producer"] for f in found.values()} == {fqdn(lab, host)}
+        assert all(f["producer_timestamp"] > began for f in found.values())
+        query = f'["=","certname","{fqdn(lab, agent)}"]'
+        reports = ask(lab, host, f"/pdb/query/v4/reports?query={query}".replace('"', "%22"))[1]
+        assert fqdn(lab, host) in {r["producer"] for r in reports}
+
+
+def inventory(seat: Seat, folder: Path, change: dict[str, Any]) -> Seat:
+    """The same seat with another inventory: the lab's, changed."""
+    data = {**yaml.safe_load(seat.lab.inventory.read_text()), **change}
+    file = folder / "inventory.yaml"
+    file.write_text(yaml.safe_dump({k: v for k, v in data.items() if v is not None}))
+    return replace(seat, file=file)
+
+
+# --- the tests ------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_shows_everything_and_changes_no_file(seat: Seat, before: object) -> None:
+    lab = seat.lab
+    for host in names(lab, "agent"):
+        must(lab.execute(host, "systemctl stop puppet"))
+    marks = {h: lab.marks(h) for h in hosts(lab)}
+    out = must(seat.pmrunbook("--dry-run", "--plain"))
+    changed = {h: lab.changed_files(h, marks[h], (*LOGIN_TRACES, *ACCESS_LOGS)) for h in marks}
+    assert changed == {h: [] for h in marks}
+    assert f"+server_urls = https://{fqdn(lab, store(lab))}:8081" in out
+    assert f"the request for {fqdn(lab, store(lab))}, with a key made there" in out
+
+
+def test_one_unattended_run_ends_in_proof(seat: Seat, before: object) -> None:
+    lab, began = seat.lab, time.monotonic()
+    out = must(seat.pmrunbook("--plain", "--yes", timeout=1800))
+    narrate(f"PuppetDB and {len(servers(lab))} servers: {time.monotonic() - began:.0f} s")
+    assert "done (exit 0)" in out
+    stored(lab)
+    code, said = ask(lab, names(lab, "agent")[0], "/pdb/meta/v1/version")
+    assert code == "403" and "allowlist" in said
+    # Plain HTTP is for the host itself.
+    ports = must(lab.execute(store(lab), "ss -Hltn 'sport = :8080' | awk '{print $4}'"))
+    assert set(ports.split()) <= {"127.0.0.1:8080", "[::1]:8080", "[::ffff:127.0.0.1]:8080"}
+    left = (
+        "ls -d /etc/puppet*/code/environments/pmrunbook* /var/lib/pmrunbook/exchange 2>/dev/null; :"
+    )
+    for host in servers(lab):
+        assert must(lab.execute(host, left)) == ""
+    nodes = ask(lab, server(lab), "/pdb/query/v4/nodes")[1]
+    assert not [n for n in nodes if "pmrunbook" in n["certname"]]
+
+
+def test_the_password_is_nowhere_but_where_it_belongs(seat: Seat) -> None:
+    lab = seat.lab
+    ini = "find /etc -name database.ini -exec cat {} +"
+    said = must(lab.execute(store(lab), ini))
+    word = re.search(r"^password = (\S+)", said, re.M)
+    assert word and len(word[1]) > 20
+    for host in hosts(lab):
+        search = f"grep -rlF -- {word[1]} /var/lib/pmrunbook /var/log /run 2>/dev/null; :"
+        assert must(lab.execute(host, search)) == ""
+        said = must(lab.execute(host, "journalctl --no-pager -o cat | tail -n 20000"))
+        assert word[1] not in said
+    for file in seat.state.rglob("*"):
+        assert not file.is_file() or word[1].encode() not in file.read_bytes()
+
+
+def test_verify_is_green_and_a_second_run_changes_no_file(seat: Seat) -> None:
+    lab = seat.lab
+    must(seat.pmrunbook("verify", "--plain"))
+    ran, marks = jobs_run(lab), {h: lab.marks(h) for h in hosts(lab)}
+    out = must(seat.pmrunbook("--plain", "--yes"))
+    assert out.count("nothing to do") >= 4
+    assert jobs_run(lab) == ran
+    for host in hosts(lab):
+        ignored = (*LOGIN_TRACES, *ACCESS_LOGS, *STORE_TRACES)
+        changed = lab.changed_files(host, marks[host], ignored)
+        assert [f for f in changed if f.startswith("/etc/")] == []
+
+
+def test_a_server_missing_in_the_list_is_one_red_check_that_names_it(seat: Seat) -> None:
+    lab, gone = seat.lab, fqdn(seat.lab, members(seat.lab)[0])
+    allow = "f=$(find /etc -path '*puppetdb/certificate-allowlist'); sed -i '/^%s$/d' $f; " % gone
+    must(lab.execute(store(lab), allow + "systemctl restart puppetdb", timeout=300))
+    done = seat.pmrunbook("verify", "--plain", "--step", "puppetdb")
+    assert done.returncode == 1
+    red = [line for line in done.stdout.splitlines() if line.startswith("✗")]
+    about = [line for line in red if "step " not in line and "nothing is left" not in line]
+    assert len(about) == 1 and gone in about[0] and "in its list" in about[0]
+    must(seat.pmrunbook("--plain", "--yes"))
+    assert ask(lab, members(lab)[0], "/pdb/meta/v1/version")[0] == "200"
+
+
+def test_agents_get_catalogs_while_puppetdb_is_away(seat: Seat) -> None:
+    lab, agent = seat.lab, names(seat.lab, "agent")[0]
+    must(lab.execute(store(lab), "systemctl stop puppetdb"))
+    try:
+        for host in servers(lab):
+            gets_its_catalog(lab, agent, host)
+        done = seat.pmrunbook("verify", "--plain", "--step", "puppetdb", timeout=1200)
+        assert done.returncode == 1
+        assert "their reports are lost, nothing is queued" in done.stdout
+    finally:
+        must(lab.execute(store(lab), "systemctl start puppetdb", timeout=300))
+    must(seat.pmrunbook("verify", "--plain", "--step", "puppetdb"))
+    stored(lab)
+
+
+RECEIVER = r"""
+nohup ruby -rsocket -e '
+  server = TCPServer.new("0.0.0.0", 3001)
+  loop do
+    peer = server.accept
+    size, line = 0, nil
+    while (line = peer.gets) && line != "\r\n"
+      size = line[/\d+/].to_i if line =~ /\Acontent-length:/i
+    end
+    text = peer.read(size)
+    File.open("/root/reports", "a") { |f| f.puts(text[/^host: (.*)$/, 1]) }
+    peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+    peer.close
+  end
+' >/dev/null 2>&1 &
+sleep 1
+"""
+
+
+def test_an_http_report_server_is_proved_by_a_report_of_each_server(
+    seat: Seat, tmp_path: Path
+) -> None:
+    lab, agent = seat.lab, names(seat.lab, "agent")[0]
+    reports = {"processors": ["http", "puppetdb"], "url": f"http://{fqdn(lab, agent)}:3001/upload"}
+    other = inventory(seat, tmp_path, {"reports": reports})
+    done = other.pmrunbook("--plain", "--yes", timeout=1200)
+    assert done.returncode == 1
+    assert "was not delivered" in done.stdout
+    gets_its_catalog(lab, agent, members(lab)[0])  # no agent's run fails for it
+    must(lab.execute(agent, RECEIVER))
+    must(other.pmrunbook("--plain", "--yes", "--resume", timeout=1200))
+    got = set(must(lab.execute(agent, "cat /root/reports")).split())
+    assert {fqdn(lab, h) for h in servers(lab)} <= got
+    for host in servers(lab):
+        script = PATH + "puppet config print reports --section server --color=false"
+        assert {"http", "puppetdb"} <= set(must(lab.execute(host, script)).strip().split(","))
+
+
+def test_undo_gives_files_and_services_back_and_keeps_the_data(
+    seat: Seat, before: dict[str, dict[str, str]]
+) -> None:
+    lab = seat.lab
+    must(seat.pmrunbook("undo", "puppetdb", "--plain", "--yes", timeout=1800))
+    for host in [*servers(lab), store(lab)]:
+        now = dict(picture(lab, host, "/etc"))
+        differ = {p for p in now.keys() | before[host] if now.get(p) != before[host].get(p)}
+        assert {p for p in differ if not OF_THE_SYSTEM.search(p)} == set()
+    assert must(lab.execute(store(lab), "ls /var/lib/pmrunbook/left/*.dump")).strip()
+    installed = "dpkg -l | grep -cE '^ii +(puppetdb|postgresql|puppet-agent)' || :"
+    assert must(lab.execute(store(lab), installed)).strip() == "0"
+    gets_its_catalog(lab, names(lab, "agent")[0], members(lab)[0])
+    listed = must(lab.execute(server(lab), PATH + "puppetserver ca list --all"))
+    assert fqdn(lab, store(lab)) not in listed.partition("Revoked")[0]
+
+
+def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(
+    seat: Seat, tmp_path: Path
+) -> None:
+    lab = seat.lab
+    places = boundaries(seat.events(), "puppetdb")
+    assert len(places) > 20
+    left = tmp_path / "places"
+    left.write_text(json.dumps(places))
+    past, ran = len(seat.events()), jobs_run(lab)
+    died = int(seat.mortal(left, "--plain", "--yes"))
+    while seat.mortal(left, "--plain", "--yes", "--resume"):
+        died += 1
+        assert died <= len(places)
+    assert died > 0.8 * len(places), json.loads(left.read_text())
+    ended = {e.action for e in seat.events()[past:] if e.kind == "end" and e.data["status"] == "ok"}
+    assert jobs_run(lab) - ran == len(ended)  # each action's script ran exactly once
+    stored(lab)
+    must(seat.pmrunbook("verify", "--plain"))
+    must(seat.pmrunbook("undo", "puppetdb", "--plain", "--yes", timeout=1800))
+
+
+OWN_DATABASE = """set -e
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq -y install --no-install-recommends postgresql ssl-cert >/dev/null
+etc=$(ls -d /etc/postgresql/*/main)
+sed -i "s/^#*listen_addresses.*/listen_addresses = '*'/" $etc/postgresql.conf
+echo 'hostssl facts factsuser all scram-sha-256' >>$etc/pg_hba.conf
+systemctl restart postgresql
+cd /
+for i in 1 2 3 4 5 6 7 8 9; do runuser -u postgres -- psql -qc 'select 1' >/dev/null && break; sleep 1; done
+runuser -u postgres -- psql -q <<SQL
+create role factsuser login password 'WORD';
+create database facts owner factsuser encoding 'UTF8' template template0;
+\\c facts
+create extension pg_trgm;
+SQL
+"""
+
+
+@pytest.mark.parametrize("screen", [WIDE], indirect=True, ids=["120x36"])
+def test_a_database_of_the_sites_own_through_the_screens(
+    seat: Seat, screen: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere, over TLS, with a password the inventory refers to; and no compile master."""
+    lab = seat.lab
+    elsewhere = names(lab, "nameserver")[0]
+    must(lab.execute(elsewhere, OWN_DATABASE.replace("WORD", SECRET), timeout=300))
+    password = tmp_path / "password"
+    password.touch(0o600)
+    database = {
+        "host": fqdn(lab, elsewhere),
+        "name": "facts",
+        "user": "factsuser",
+        "sslmode": "require",
+        "password": {"file": str(password)},
+    }
+    change = {
+        "compile_masters": None,
+        "puppetdb": {"host": fqdn(lab, store(lab)), "database": database},
+    }
+    other = inventory(replace(seat, state=tmp_path / "state"), tmp_path, change)
+    password.write_text("not-that-one\n")
+    done = other.pmrunbook("--plain", "--yes", timeout=1800)
+    assert done.returncode == 1
+    assert "the database refuses the password" in done.stdout
+    must(other.pmrunbook("undo", "puppetdb", "--plain", "--yes", timeout=1800))
+    password.write_text(SECRET + "\n")
+    start(screen, other)
+    shown = wait(screen, ASKED, "Summary")
+    assert ASKED in shown
+    assert "Done" in to_the_end(screen)
+    screen.keys("q")
+    wait(screen, "left-40", seconds=30)
+    must(other.pmrunbook("verify", "--plain"))
+    assert of(lab, "catalogs", server(lab))["producer"] == fqdn(lab, server(lab))
+    for file in other.state.rglob("*"):
+        assert not file.is_file() or SECRET.encode() not in file.read_bytes()
+    search = f"grep -rlF -- {SECRET} /var/lib/pmrunbook /run/pmrunbook 2>/dev/null; :"
+    assert must(lab.execute(store(lab), search)) == ""
