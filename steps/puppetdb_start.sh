@@ -25,17 +25,17 @@ explain() {
     printf '%s\n' "$said" | grep -iE 'error|exception|caused by|fatal|unable|refused' | tail -n 15
     case $said in # PuppetDB's own sources and logs (7.x, 8.x)
     *'password authentication failed'*) why='the database refuses the password in database.ini' ;;
-    *'Database is more recent'* | *'unrecognized migration'* | *'newer than'*)
+    *'schema migration'*'does not recognize'* | *'too new for this version'*)
         why='the database was written by a newer PuppetDB: install that version, or give this one a database of its own' ;;
-    *pg_trgm*) why='the extension pg_trgm is missing in the database' ;;
     *'Connection to '*' refused'* | *'connection attempt failed'* | *'the database system is '*)
         why='the database does not answer' ;;
     *'does not exist'*) why='the database, or its role, does not exist' ;;
     *'Address already in use'* | *BindException*) why='its port is taken by another program' ;;
     *OutOfMemoryError* | *'insufficient memory'* | *'Could not reserve enough space'*) why='too little memory for its heap' ;;
     *FileNotFoundException* | *'No such file'*) why='a file of its configuration is not there; the lines above name it' ;;
-    *'both'*'certificate-whitelist'*) why='certificate-whitelist and certificate-allowlist are both set' ;;
+    *'Confusing configuration settings'*) why='certificate-whitelist and certificate-allowlist are both set' ;;
     *'No space left'*) why='a disk is full' ;;
+    *pg_trgm*missing*) why='the extension pg_trgm is missing in the database' ;;
     *'Permission denied'*) why='a file that the user puppetdb may not read; the lines above name it' ;;
     *) why='see the lines above' ;;
     esac

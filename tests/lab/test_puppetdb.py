@@ -176,8 +176,8 @@ def test_verify_is_green_and_a_second_run_changes_no_file(seat: Seat) -> None:
 
 def test_a_server_missing_in_the_list_is_one_red_check_that_names_it(seat: Seat) -> None:
     lab, gone = seat.lab, fqdn(seat.lab, members(seat.lab)[0])
-    allow = "f=$(find /etc -path '*puppetdb/certificate-allowlist'); sed -i '/^%s$/d' $f; " % gone
-    must(lab.execute(store(lab), allow + "systemctl restart puppetdb", timeout=300))
+    forget = f"find /etc -name certificate-allowlist -exec sed -i '/^{gone}$/d' {{}} +; "
+    must(lab.execute(store(lab), forget + "systemctl restart puppetdb", timeout=300))
     done = seat.pmrunbook("verify", "--plain", "--step", "puppetdb")
     assert done.returncode == 1
     red = [line for line in done.stdout.splitlines() if line.startswith("✗")]
@@ -286,7 +286,7 @@ sed -i "s/^#*listen_addresses.*/listen_addresses = '*'/" $etc/postgresql.conf
 echo 'hostssl facts factsuser all scram-sha-256' >>$etc/pg_hba.conf
 systemctl restart postgresql
 cd /
-for i in 1 2 3 4 5 6 7 8 9; do runuser -u postgres -- psql -qc 'select 1' >/dev/null && break; sleep 1; done
+until runuser -u postgres -- psql -qc 'select 1' >/dev/null; do sleep 1; done
 runuser -u postgres -- psql -q <<SQL
 create role factsuser login password 'WORD';
 create database facts owner factsuser encoding 'UTF8' template template0;
