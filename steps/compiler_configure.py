@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from runbook import edit
 from runbook.model import (
@@ -12,16 +11,15 @@ from runbook.model import (
     Facts,
     Later,
     Planned,
-    Restore,
     Site,
     Stage,
     Verdict,
-    WriteFile,
 )
 
 from . import ca_clients, reads
 from .compiler import compilers, ready, sizing, wanted_names
-from .layout import FileFact, Seen
+from .files import Edit, changed, writes
+from .layout import Seen
 
 CA_ON = "puppetlabs.services.ca.certificate-authority-service/certificate-authority-service"
 CA_OFF = (
@@ -57,16 +55,6 @@ def settings(site: Site, facts: Facts, name: str) -> dict[str, str]:
         "server": site.ca.host,
         "dns_alt_names": ",".join(wanted_names(site, facts, name)[1:]),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """What becomes of one file."""
-
-    what: str  # the last part of the action's id
-    file: FileFact
-    content: bytes
-    title: str
 
 
 def puppet_conf(site: Site, facts: Facts, seen: Seen) -> Edit:
@@ -178,11 +166,7 @@ def edits(site: Site, facts: Facts, seen: Seen) -> Iterator[Edit]:
         jvm(site, seen),
         *timer(seen),
     )
-    for change in found:
-        if change.file.state not in ("file", "absent"):
-            raise edit.EditError(f"{change.file.path} is {change.file.state}")
-        if change.content != (change.file.content or b""):
-            yield change
+    yield from changed(found)
 
 
 def plan(site: Site, facts: Facts) -> Planned:
@@ -198,10 +182,8 @@ def plan(site: Site, facts: Facts) -> Planned:
         except edit.EditError:
             continue  # a blocker of the step
         running = seen.service("puppetserver").get("ActiveState") == "active"
-        for number, change in enumerate(changes):
-            # Undone last, so the running server reads all files as they were.
-            then = _again({c.what for c in changes}) if running and not number else ""
-            planned.append(_write(seen, change, then))
+        again = _again({c.what for c in changes}) if running else ""
+        planned += writes("configure", seen.name, changes, again)
     return tuple(planned)
 
 
@@ -216,18 +198,6 @@ def _intended(site: Site, facts: Facts, seen: Seen) -> str:
     return (
         f"the files as the packages leave them, to set {', '.join(said)} in [main], switch the CA "
         f"service off, fetch the CRL every hour; {sizing(site, seen).why}"
-    )
-
-
-def _write(seen: Seen, change: Edit, then: str) -> Action:
-    file = change.file
-    return Action(
-        id=f"configure/{seen.name}/{change.what}",
-        host=seen.name,
-        title=change.title,
-        do=WriteFile(file.path, change.content, before=file.sha256),
-        undo=Restore(then=then),
-        diff=edit.diff(file.path, file.content, change.content),
     )
 
 

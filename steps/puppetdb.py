@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from runbook import edit
 from runbook.model import Check, Facts, Finding, Host, Read, Site, Stage, Step
 
-from . import compiler_start, puppetdb_clients, puppetdb_host, puppetdb_proof, reads
+from . import (
+    compiler_start,
+    puppetdb_clients,
+    puppetdb_database,
+    puppetdb_files,
+    puppetdb_host,
+    puppetdb_proof,
+    puppetdb_start,
+    reads,
+)
 from .catalogue import found
 from .compiler import ready
 from .compilers import cautious
@@ -92,7 +101,7 @@ def _running(site: Site, facts: Facts, store: Store) -> Findings:
             port = str(about(site)["port"])
             said = f"{program} (process {pid}) has port {port}"
             yield found("puppetdb-port-taken", store.name, said, port=port)
-    if local_database(site) and puppetdb_host.taken(site, store):
+    if local_database(site) and puppetdb_database.taken(site, store):
         name = about(site)["database"]["user"]
         yield found("puppetdb-database-taken", store.name, f"the role {name} is there already")
     if said := puppetdb_host.certificate_problem(site, facts, store):
@@ -116,7 +125,7 @@ def _asking(site: Site, facts: Facts, store: Store) -> Findings:
     if not store.etc:
         return
     try:
-        tuple(puppetdb_host.edits(site, facts, store))
+        tuple(puppetdb_files.edits(site, facts, store))
     except edit.EditError as error:
         yield found("puppetdb-files-unreadable", store.name, str(error))
 
@@ -185,12 +194,15 @@ def findings(site: Site, facts: Facts) -> tuple[Finding, ...]:
 
 def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
     """What must stay true of PuppetDB and of every server."""
-    here = puppetdb_host.start_checks(site, facts) if about(site) else ()
+    here = puppetdb_start.start_checks(site, facts) if about(site) else ()
     return (*here, *puppetdb_clients.checks(site, facts), *puppetdb_proof.checks(site, facts))
 
 
 STAGES: tuple[Stage, ...] = (
     *puppetdb_host.STAGES,
+    puppetdb_database.DATABASE,
+    puppetdb_files.CONFIGURE,
+    puppetdb_start.START_STAGE,
     *puppetdb_clients.STAGES,
     *puppetdb_proof.STAGES,
 )

@@ -6,8 +6,6 @@ find one that works.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from runbook import edit
 from runbook.model import (
     Action,
@@ -17,12 +15,10 @@ from runbook.model import (
     Later,
     Nothing,
     Planned,
-    Restore,
     Script,
     Site,
     Stage,
     Verdict,
-    WriteFile,
 )
 
 from . import reads
@@ -30,6 +26,7 @@ from .ca_certificate import serving
 from .compiler import port, ready
 from .compiler_start import log_folder
 from .fields import NONE
+from .files import Edit, changed, writes
 from .layout import FileFact, Seen, file_fact
 from .puppetdb_site import about, joined, processors, servers, urls, wanted_terminus
 from .reads import TERMINI
@@ -79,16 +76,6 @@ def terminus(site: Site, facts: Facts) -> Planned:
 
 
 # --- files --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """What becomes of one file."""
-
-    what: str  # the last part of the action's id
-    file: FileFact
-    content: bytes
-    title: str
 
 
 def file_of(seen: Seen, label: str) -> FileFact:
@@ -190,10 +177,7 @@ def edits(site: Site, seen: Seen) -> tuple[Edit, ...]:
     if asks_database(site):
         # puppet.conf last: with it the server begins to ask.
         found = [_puppetdb_conf(site, seen), _routes(seen), *found]
-    for change in found:
-        if change.file.state not in ("file", "absent"):
-            raise edit.EditError(f"{change.file.path} is {change.file.state}")
-    return tuple(c for c in found if c.content != (c.file.content or b""))
+    return tuple(changed(found))
 
 
 def unread(seen: Seen) -> tuple[str, ...]:
@@ -220,19 +204,7 @@ def connect(site: Site, facts: Facts) -> Planned:
             continue
         if asks_database(site):
             planned.append(_ask_first(site, seen))
-        for number, change in enumerate(changes):
-            # Undone last, so that the server reads all files as they were.
-            then = _AGAIN if not number else ""
-            planned.append(
-                Action(
-                    id=f"connect/{seen.name}/{change.what}",
-                    host=seen.name,
-                    title=change.title,
-                    do=WriteFile(change.file.path, change.content, before=change.file.sha256),
-                    undo=Restore(then=then),
-                    diff=edit.diff(change.file.path, change.file.content, change.content),
-                )
-            )
+        planned += writes("connect", seen.name, changes, _AGAIN)
         planned.append(_reload(seen))
     return tuple(planned)
 

@@ -145,6 +145,11 @@ def stores(site: Site, facts: Facts) -> tuple[Store, ...]:
     )
 
 
+def mine(site: Site, facts: Facts) -> tuple[Store, ...]:
+    """The PuppetDBs that are ours to set up."""
+    return tuple(s for s in stores(site, facts) if not s.foreign and not s.seen.enterprise)
+
+
 def allowed(site: Site, facts: Facts, store: Store) -> bytes:
     """The list with every server in it, and no retired one; who else is in it stays."""
     data = store.file("allowlist").content or b""
