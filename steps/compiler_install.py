@@ -17,7 +17,7 @@ from runbook.model import (
 )
 
 from . import reads
-from .compiler import SERVERS, compilers, packages
+from .compiler import SERVERS, Packages, compilers, packages
 from .layout import Seen, ca_host
 from .shellwords import assignments
 
@@ -65,6 +65,29 @@ def resume(site: Site, facts: Facts, busy: frozenset[str]) -> Planned:
     )
 
 
+def installing(
+    stage: str, seen: Seen, wanted: Packages, told: str, *, unit: str = "", **more: str
+) -> Action:
+    """Install packages, and on undo take away exactly those that were not there.
+
+    `unit` is the service that may not start meanwhile; `told` says what becomes of it. `more` are
+    further variables of install.sh: `record`, `preseed`.
+    """
+    manager = seen.package_manager.one("manager")
+    sign = "=" if manager == "apt" else "-"
+    specs = " ".join(f"{package}{sign}{v}" for package, v in wanted.specs)
+    script = assignments(manager=manager, specs=specs, unit=unit, **more)
+    script += reads.script("install.sh")
+    said = ", ".join(f"{package} {v}" for package, v in wanted.specs)
+    return Action(
+        id=f"{stage}/{seen.name}/packages",
+        host=seen.name,
+        title=f"install {said}; {told}",
+        do=Script(script + "install_packages\n", timeout=1800.0),
+        undo=Compensate(script + "remove_packages\n"),
+    )
+
+
 def install(site: Site, facts: Facts) -> Planned:
     actions = []
     for seen in compilers(site, facts):
@@ -72,23 +95,8 @@ def install(site: Site, facts: Facts) -> Planned:
         manager = seen.package_manager.one("manager")
         if seen.enterprise or seen.puppetserver or wanted.problem or not manager:
             continue  # there already, or a blocker of the step
-        sign = "=" if manager == "apt" else "-"
-        given = assignments(
-            manager=manager,
-            specs=" ".join(f"{package}{sign}{v}" for package, v in wanted.specs),
-            unit="puppetserver",
-        )
-        said = ", ".join(f"{package} {v}" for package, v in wanted.specs)
         actions.append(
-            Action(
-                id=f"install/{seen.name}/packages",
-                host=seen.name,
-                title=f"install {said}; nothing is started",
-                do=Script(
-                    given + reads.script("install.sh") + "install_packages\n", timeout=1800.0
-                ),
-                undo=Compensate(given + reads.script("install.sh") + "remove_packages\n"),
-            )
+            installing("install", seen, wanted, "nothing is started", unit="puppetserver")
         )
     return tuple(actions)
 

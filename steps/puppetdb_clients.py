@@ -10,7 +10,6 @@ from runbook import edit
 from runbook.model import (
     Action,
     Check,
-    Compensate,
     Facts,
     Later,
     Nothing,
@@ -24,6 +23,7 @@ from runbook.model import (
 from . import reads
 from .ca_certificate import serving
 from .compiler import port, ready
+from .compiler_install import installing
 from .compiler_start import log_folder
 from .fields import NONE
 from .files import Edit, changed, writes
@@ -55,23 +55,8 @@ def terminus(site: Site, facts: Facts) -> Planned:
         manager = seen.package_manager.one("manager")
         if wanted.problem or not wanted.specs or not manager:
             continue
-        sign = "=" if manager == "apt" else "-"
-        given = assignments(
-            manager=manager,
-            specs=" ".join(f"{package}{sign}{v}" for package, v in wanted.specs),
-            unit="",
-            record="/var/lib/pmrunbook/installed-terminus",
-        )
-        said = ", ".join(f"{package} {v}" for package, v in wanted.specs)
-        planned.append(
-            Action(
-                id=f"terminus/{seen.name}/package",
-                host=seen.name,
-                title=f"install {said}; the server runs on as it is",
-                do=Script(given + reads.script("install.sh") + "install_packages\n", timeout=900.0),
-                undo=Compensate(given + reads.script("install.sh") + "remove_packages\n"),
-            )
-        )
+        told, record = "the server runs on as it is", "/var/lib/pmrunbook/installed-terminus"
+        planned.append(installing("terminus", seen, wanted, told, record=record))
     return tuple(planned)
 
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 from runbook import edit
 from runbook.model import (
     Action,
-    Compensate,
     Facts,
     Later,
     Planned,
     Restore,
-    Script,
     Site,
     Stage,
     WriteFile,
 )
 
-from . import ca_clients, compiler_certificate, reads
+from . import ca_clients, compiler_certificate
 from .compiler import enrolment
 from .compiler_certificate import Applicants
+from .compiler_install import installing
 from .layout import ca_host
 from .puppetdb_site import Store, mine, wanted_packages
-from .shellwords import assignments
 
 # --- packages, and who the host is ----------------------------------------------------------------
 
@@ -33,24 +31,16 @@ def install(site: Site, facts: Facts) -> Planned:
         manager = store.seen.package_manager.one("manager")
         if wanted.problem or not manager or not wanted.specs:
             continue  # there already, or a blocker of the step
-        sign = "=" if manager == "apt" else "-"
-        given = assignments(
-            manager=manager,
-            specs=" ".join(f"{package}{sign}{v}" for package, v in wanted.specs),
-            unit="" if store.package else "puppetdb",
-            # Debian's package would ask for a database of its own, and go on without one.
-            preseed="puppetdb puppetdb/dbconfig-install boolean false" if manager == "apt" else "",
-        )
-        said = ", ".join(f"{package} {v}" for package, v in wanted.specs)
+        apt = {"preseed": "puppetdb puppetdb/dbconfig-install boolean false"}
         actions.append(
-            Action(
-                id=f"install/{store.name}/packages",
-                host=store.name,
-                title=f"install {said}; PuppetDB is not started",
-                do=Script(
-                    given + reads.script("install.sh") + "install_packages\n", timeout=1800.0
-                ),
-                undo=Compensate(given + reads.script("install.sh") + "remove_packages\n"),
+            installing(
+                "install",
+                store.seen,
+                wanted,
+                "PuppetDB is not started",
+                unit="" if store.package else "puppetdb",
+                # Debian's package would ask for a database of its own, and go on without one.
+                **(apt if manager == "apt" else {}),
             )
         )
     return tuple(actions)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from runbook.lab.lab import Lab
 from runbook.model import Event
 
 HERE = Path(__file__).parent
+SPOOL = "/var/lib/pmrunbook/jobs"
 ROOT = HERE.parent.parent
 
 
@@ -88,6 +90,24 @@ class Seat:
             raise AssertionError(f"{done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         return done.returncode != 0
 
+    def killed_at(self, places: Sequence[Sequence[str]], hosts: Sequence[str]) -> None:
+        """One long way through a run: die, resume, die at the next place, resume, ... to the end.
+
+        Each action's script ran exactly once on these hosts then.
+        """
+        left = self.state / "places"
+        left.write_text(json.dumps(places))
+        past, ran = len(self.events()), jobs_run(self.lab, hosts)
+        died = int(self.mortal(left, "--plain", "--yes"))
+        while self.mortal(left, "--plain", "--yes", "--resume"):
+            died += 1
+            assert died <= len(places)
+        # Hosts work side by side: a process that dies for one may pass the other's place.
+        assert died > 0.8 * len(places), json.loads(left.read_text())
+        events = self.events()[past:]
+        ended = {e.action for e in events if e.kind == "end" and e.data["status"] == "ok"}
+        assert jobs_run(self.lab, hosts) - ran == len(ended)
+
     def events(self) -> list[Event]:
         folder = next(iter((self.state / "pmrunbook" / "sites").iterdir()))
         return read(folder / "journal.jsonl")[0]
@@ -99,6 +119,12 @@ def must(done: subprocess.CompletedProcess[str], code: int = 0) -> str:
         f"exit {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
     )
     return done.stdout
+
+
+def jobs_run(lab: Lab, hosts: Sequence[str]) -> int:
+    """How many actions really ran there: every job's first act is its `start` file."""
+    count = f"ls {SPOOL}/*/start 2>/dev/null | wc -l"
+    return sum(int(must(lab.execute(h, count))) for h in hosts)
 
 
 def picture(lab: Lab, host: str, *paths: str) -> Mapping[str, str]:

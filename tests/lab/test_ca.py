@@ -16,11 +16,10 @@ import yaml
 from runbook.lab.disk import LOGIN_TRACES
 from runbook.lab.lab import Lab
 from runbook.model import Event
-from tests.lab.conftest import Seat, must, picture
+from tests.lab.conftest import SPOOL, Seat, jobs_run, must, picture
 
 pytestmark = pytest.mark.lab
 
-SPOOL = "/var/lib/pmrunbook/jobs"
 ACCESS_LOGS = ("var/log/puppetserver/*", "var/log/puppetlabs/puppetserver/*")
 """Whoever asks a server how it is, is in its log: looking leaves that trace, as logging in does."""
 
@@ -54,12 +53,6 @@ def effective_ca(lab: Lab, host: str) -> str:
         "--color=false | sed -n 's/^ca_server = //p'"
     )
     return must(lab.execute(host, script)).strip()
-
-
-def jobs_run(lab: Lab) -> int:
-    """How many actions really ran on all hosts: every job's first act is its `start` file."""
-    count = f"ls {SPOOL}/*/start 2>/dev/null | wc -l"
-    return sum(int(must(lab.execute(h, count))) for h in puppet_hosts(lab))
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +122,11 @@ def test_comments_order_and_mode_survive(seat: Seat, before: dict[str, dict[str,
 def test_verify_is_green_and_a_second_run_finds_nothing_to_do(seat: Seat) -> None:
     lab = seat.lab
     must(seat.pmrunbook("verify", "--plain"))
-    ran = jobs_run(lab)
+    ran = jobs_run(lab, puppet_hosts(lab))
     marks = {h: lab.marks(h) for h in puppet_hosts(lab)}
     out = must(seat.pmrunbook("--plain", "--yes"))
     assert "nothing to do" in out
-    assert jobs_run(lab) == ran
+    assert jobs_run(lab, puppet_hosts(lab)) == ran
     for host in puppet_hosts(lab):
         # The agents' own daemons run meanwhile; what pmrunbook may touch is all of /etc.
         assert [f for f in lab.changed_files(host, marks[host]) if f.startswith("/etc/")] == []
@@ -263,28 +256,13 @@ def boundaries(events: list[Event]) -> list[tuple[str, str, str]]:
     return list(dict.fromkeys(result))
 
 
-def test_killed_at_every_boundary_and_resumed_it_ends_like_an_unbroken_run(
-    seat: Seat, tmp_path: Path
-) -> None:
-    """One long way through the step: die, resume, die at the next boundary, resume, ..."""
+def test_killed_at_every_boundary_and_resumed_it_ends_like_an_unbroken_run(seat: Seat) -> None:
     lab = seat.lab
     places = boundaries(seat.events())
     assert len(places) > 30
-    left = tmp_path / "places"
-    left.write_text(json.dumps(places))
-    past, ran = len(seat.events()), jobs_run(lab)
-    died = int(seat.mortal(left, "--plain", "--yes"))
-    while seat.mortal(left, "--plain", "--yes", "--resume"):
-        died += 1
-        assert died <= len(places)
-    # Hosts work side by side: a process that dies for one may pass the other's boundary.
-    assert died > 0.8 * len(places), json.loads(left.read_text())
+    seat.killed_at(places, puppet_hosts(lab))
     for host in puppet_hosts(lab):
         assert effective_ca(lab, host) == ca_name(lab)
-    events = seat.events()[past:]
-    ended = {e.action for e in events if e.kind == "end" and e.data["status"] == "ok"}
-    # Every job's first act is its `start` file: each action's script ran exactly once.
-    assert jobs_run(lab) - ran == len(ended)
     must(seat.pmrunbook("verify", "--plain"))
 
 

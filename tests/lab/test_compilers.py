@@ -5,7 +5,6 @@ The tests share one estate and build on each other, in the order of the file.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from pathlib import Path
@@ -16,8 +15,8 @@ import yaml
 from runbook.lab.disk import LOGIN_TRACES
 from runbook.lab.lab import Lab
 from runbook.model import Event
-from tests.lab.conftest import Seat, must, narrate, picture
-from tests.lab.test_ca import ACCESS_LOGS, SPOOL, ca_name, names, server
+from tests.lab.conftest import Seat, jobs_run, must, narrate, picture
+from tests.lab.test_ca import ACCESS_LOGS, ca_name, names, server
 from tests.lab.test_ca_screens import ASKED, screen, start, to_the_end, wait
 from tests.ui.conftest import WIDE, Terminal
 
@@ -52,11 +51,6 @@ def fqdn(lab: Lab, host: str) -> str:
 
 def hosts(lab: Lab) -> list[str]:
     return [server(lab), *names(lab, "agent"), *members(lab)]
-
-
-def jobs_run(lab: Lab) -> int:
-    count = f"ls {SPOOL}/*/start 2>/dev/null | wc -l"
-    return sum(int(must(lab.execute(h, count))) for h in hosts(lab))
 
 
 def ca_conf(lab: Lab) -> str:
@@ -172,11 +166,11 @@ def tell_the_time(seat: Seat) -> None:
 def test_verify_is_green_and_a_second_run_changes_no_file(seat: Seat) -> None:
     lab = seat.lab
     must(seat.pmrunbook("verify", "--plain"))
-    ran = jobs_run(lab)
+    ran = jobs_run(lab, hosts(lab))
     marks = {h: lab.marks(h) for h in hosts(lab)}
     out = must(seat.pmrunbook("--plain", "--yes"))
     assert out.count("nothing to do") >= 3
-    assert jobs_run(lab) == ran
+    assert jobs_run(lab, hosts(lab)) == ran
     for host in hosts(lab):
         assert [f for f in lab.changed_files(host, marks[host]) if f.startswith("/etc/")] == []
 
@@ -271,22 +265,11 @@ def boundaries(events: list[Event], step: str = "compilers") -> list[tuple[str, 
     return list(dict.fromkeys(done))
 
 
-def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(
-    seat: Seat, tmp_path: Path
-) -> None:
+def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(seat: Seat) -> None:
     lab = seat.lab
     places = boundaries(seat.events())
     assert len(places) > 25
-    left = tmp_path / "places"
-    left.write_text(json.dumps(places))
-    past, ran = len(seat.events()), jobs_run(lab)
-    died = int(seat.mortal(left, "--plain", "--yes"))
-    while seat.mortal(left, "--plain", "--yes", "--resume"):
-        died += 1
-        assert died <= len(places)
-    assert died > 0.8 * len(places), json.loads(left.read_text())
-    ended = {e.action for e in seat.events()[past:] if e.kind == "end" and e.data["status"] == "ok"}
-    assert jobs_run(lab) - ran == len(ended)  # each action's script ran exactly once
+    seat.killed_at(places, hosts(lab))
     built(lab)
     must(seat.pmrunbook("verify", "--plain"))
     must(seat.pmrunbook("undo", "compilers", "--plain", "--yes"))

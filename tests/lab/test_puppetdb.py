@@ -17,8 +17,8 @@ import yaml
 
 from runbook.lab.disk import LOGIN_TRACES
 from runbook.lab.lab import Lab
-from tests.lab.conftest import Seat, must, narrate, picture
-from tests.lab.test_ca import ACCESS_LOGS, SPOOL, names, server
+from tests.lab.conftest import Seat, jobs_run, must, narrate, picture
+from tests.lab.test_ca import ACCESS_LOGS, names, server
 from tests.lab.test_ca_screens import ASKED, screen, start, to_the_end, wait
 from tests.lab.test_compilers import (
     OF_THE_SYSTEM,
@@ -62,11 +62,6 @@ def servers(lab: Lab) -> list[str]:
 
 def hosts(lab: Lab) -> list[str]:
     return [*servers(lab), store(lab), *names(lab, "agent")]
-
-
-def jobs_run(lab: Lab) -> int:
-    count = f"ls {SPOOL}/*/start 2>/dev/null | wc -l"
-    return sum(int(must(lab.execute(h, count))) for h in hosts(lab))
 
 
 def ask(lab: Lab, at: str, path: str) -> tuple[str, Any]:
@@ -164,10 +159,10 @@ def test_the_password_is_nowhere_but_where_it_belongs(seat: Seat) -> None:
 def test_verify_is_green_and_a_second_run_changes_no_file(seat: Seat) -> None:
     lab = seat.lab
     must(seat.pmrunbook("verify", "--plain"))
-    ran, marks = jobs_run(lab), {h: lab.marks(h) for h in hosts(lab)}
+    ran, marks = jobs_run(lab, hosts(lab)), {h: lab.marks(h) for h in hosts(lab)}
     out = must(seat.pmrunbook("--plain", "--yes"))
     assert out.count("nothing to do") >= 4
-    assert jobs_run(lab) == ran
+    assert jobs_run(lab, hosts(lab)) == ran
     for host in hosts(lab):
         ignored = (*LOGIN_TRACES, *ACCESS_LOGS, *STORE_TRACES)
         changed = lab.changed_files(host, marks[host], ignored)
@@ -257,22 +252,11 @@ def test_undo_gives_files_and_services_back_and_keeps_the_data(
     assert fqdn(lab, store(lab)) not in listed.partition("Revoked")[0]
 
 
-def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(
-    seat: Seat, tmp_path: Path
-) -> None:
+def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(seat: Seat) -> None:
     lab = seat.lab
     places = boundaries(seat.events(), "puppetdb")
     assert len(places) > 20
-    left = tmp_path / "places"
-    left.write_text(json.dumps(places))
-    past, ran = len(seat.events()), jobs_run(lab)
-    died = int(seat.mortal(left, "--plain", "--yes"))
-    while seat.mortal(left, "--plain", "--yes", "--resume"):
-        died += 1
-        assert died <= len(places)
-    assert died > 0.8 * len(places), json.loads(left.read_text())
-    ended = {e.action for e in seat.events()[past:] if e.kind == "end" and e.data["status"] == "ok"}
-    assert jobs_run(lab) - ran == len(ended)  # each action's script ran exactly once
+    seat.killed_at(places, hosts(lab))
     stored(lab)
     must(seat.pmrunbook("verify", "--plain"))
     must(seat.pmrunbook("undo", "puppetdb", "--plain", "--yes", timeout=1800))
