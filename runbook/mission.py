@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import itertools
 import os
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from runbook.engine import Engine, Options, new_run
 from runbook.errors import Exit, Interrupted, RunbookError, StateRefuses, UsageError
 from runbook.journal import Journal, Transcripts, private_folder, read, site_folder
 from runbook.lock import Holder, SiteLock
-from runbook.model import Event, Runbook, Site, Status
+from runbook.model import Event, Runbook, Site, Status, fingerprint
 from runbook.ports import Choice, Face, Question, Writers
 from runbook.recorder import Recorder
 from runbook.state import RunState, fold
@@ -38,7 +41,15 @@ def load_runbook(name: str = "scaling") -> Runbook:
     runbook = found[name].load()
     if not isinstance(runbook, Runbook):
         raise UsageError(f"{found[name].value} is not a runbook")
-    return runbook
+    # Its own digest covers the steps it ships; a site's own module is covered here.
+    return replace(runbook, digest=fingerprint([runbook.digest, _sources(found[name].module)]))
+
+
+def _sources(module: str) -> list[str]:
+    """SHA-256 of the module's source, or of all in its package: changed code is another runbook."""
+    file = Path(sys.modules[module].__file__ or "")
+    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()]
 
 
 def operator() -> str:

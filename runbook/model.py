@@ -356,7 +356,9 @@ class Irreversible:
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """There is nothing to undo: the action leaves no trace of its own."""
+    """There is nothing to undo: the action leaves no trace of its own, or what `stays` says."""
+
+    stays: str = ""
 
 
 Undo = Restore | Compensate | Irreversible | Nothing

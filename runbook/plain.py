@@ -163,7 +163,7 @@ class Plain:
             back = {
                 "Restore": "reversible",
                 "Compensate": "compensated",
-                "Nothing": "leaves no trace",
+                "Nothing": f"stays: {undo['stays']}" if undo.get("stays") else "leaves no trace",
             }
             how = back.get(undo["kind"], f"IRREVERSIBLE: {undo.get('reason', '')}")
             lines.append(

@@ -157,7 +157,7 @@ class Scout:
                     (
                         Choice("check", "Look again"),
                         Choice("shell", f"Shell on {blockers[0].host}"),
-                        Choice("waive", "Go on all the same; says why", needs_text=True),
+                        Choice("waive", "Go on all the same, this run; says why", needs_text=True),
                         QUIT,
                     ),
                     step=step.id,

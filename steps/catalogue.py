@@ -493,6 +493,13 @@ KINDS = {
             "Another program installs packages on this host. The step waits five minutes for it.",
         ),
         Kind(
+            "no-room-to-install",
+            BLOCKER,
+            "1 GiB free for the packages",
+            "An installation that runs out of room leaves packages half unpacked. Make room first.",
+            "df -h / /var; apt-get clean",
+        ),
+        Kind(
             "compiler-memory",
             BLOCKER,
             "the heap, and 512 MiB for the system",
@@ -582,9 +589,10 @@ KINDS = {
         Kind(
             "autosign-in-window",
             BLOCKER,
-            "no autosigning for all while alternative names may be signed",
+            "no autosigning of these hosts, or of all, while alternative names may be signed",
             "While the CA allows alternative names, any machine could obtain a certificate for the "
-            "name agents call. Switch autosigning off for the time of this step.",
+            "name agents call; and a request that the CA would sign by itself is refused, without "
+            "a word to the host. Switch autosigning off for the time of this step.",
             "{puppet} config print autosign --section server",
         ),
         Kind(

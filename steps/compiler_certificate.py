@@ -95,25 +95,9 @@ def _aside(seen: Seen, ca: Seen) -> Action:
         crl=crl,
         link=link,
         issuer=ca.ca_fingerprint,
+        certname=seen.certname,
     )
-    script = given + (
-        "set -u\n"
-        'if [ -e "$cadir" ]; then\n'
-        '"$ruby" --disable-gems -ropenssl -e \'\n'
-        "  der = OpenSSL::X509::Certificate.new(File.binread(ARGV[0])).to_der\n"
-        '  seen = OpenSSL::Digest.new("SHA256", der).hexdigest.upcase.scan(/../).join(":")\n'
-        '  puts seen == ARGV[1] ? "same" : "another"\n\' "$cadir/ca_crt.pem" "$issuer" |\n'
-        "    grep -qx another || { echo 'this is not surely another CA than that of the site: a "
-        "person has to decide' >&2; exit 4; }\nfi\n"
-        "systemctl stop puppetserver || exit 1\n"
-        'rm -rf -- "$cadir" "$crl" || exit 1\n'
-        '[ ! -L "$link" ] || rm -f -- "$link"\n'
-        "echo 'kept in the backup of this action'\n"
-        # Where the certificate is the CA's own, the right list comes now; else with the right one.
-        '[ ! -e "$hostcert" ] || timeout 180 "$puppet" ssl bootstrap --waitforcert 0 '
-        "--color=false </dev/null ||\n"
-        "    echo 'the revocation list comes with the certificate'\n"
-    )
+    script = given + reads.script("aside.sh")
     saves = (cadir, crl, link)
     return Action(
         id=f"clear/{seen.name}/rogue-ca",
@@ -185,7 +169,7 @@ def renew(site: Site, facts: Facts, of: Applicants = COMPILERS) -> Planned:
                 host=ca.name,
                 title=f"{what} of {seen.name}" + (": revoked for good" if revoked else ""),
                 do=Script(at_the_ca(ca, seen.name) + "clean\n", timeout=180.0),
-                undo=Nothing(),  # what is revoked stays revoked; the rest of the step can go back
+                undo=Nothing("what is revoked stays revoked" if revoked else ""),
                 risk=Risk.DESTRUCTIVE if revoked else Risk.CHANGE,
                 about=seen.name,
             )

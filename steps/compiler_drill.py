@@ -109,7 +109,7 @@ def drill(site: Site, facts: Facts) -> Planned:
             host=ca.name,
             title="revoke it",
             do=Script(_script(site, facts) + "revoke\n", timeout=180.0),
-            undo=Nothing(),
+            undo=Nothing("its serial number in the CA's list of revoked ones"),
         )
     )
     return tuple(planned)

@@ -42,6 +42,8 @@ from .compiler import (
 from .layout import Seen, ca_host, loopback, see
 
 Findings = Iterator[Finding]
+ROOM = 1024 * 1024
+"""KiB free for Puppet Server and a JVM, or PuppetDB and PostgreSQL, and what is unpacked beside."""
 
 
 def read(site: Site, host: Host) -> tuple[Read, ...]:
@@ -74,10 +76,22 @@ def installing(site: Site, facts: Facts, seen: Seen) -> Findings:
         yield found("no-package-manager", seen.name, "neither apt nor dnf nor yum")
     elif offer.problem:
         yield found("repository-lacks-version", seen.name, offer.problem)
+    if said := cramped(seen):
+        yield found("no-room-to-install", seen.name, said)
     if said := manager.one("broken"):
         yield found("packages-half-installed", seen.name, said)
     if locked := manager.all("locked"):
         yield found("packages-locked", seen.name, ", ".join(locked))
+
+
+def cramped(seen: Seen) -> str:
+    """The file systems that packages go to and that have too little room, as words."""
+    found = []
+    for line in seen.machine.all("disk"):
+        mount, _, free = line.rsplit(" ", 2)
+        if mount in ("/", "/usr", "/opt", "/var") and int(free) < ROOM:
+            found.append(f"{mount}: {int(free) // 1024} MiB free")
+    return ", ".join(found)
 
 
 def fitting(site: Site, facts: Facts, seen: Seen) -> Findings:
@@ -165,7 +179,10 @@ def certificate(site: Site, facts: Facts, seen: Seen) -> Findings:
 def site_wide(site: Site, facts: Facts) -> Findings:
     ca = ca_host(site, facts)
     signs = ca.authority.all("autosign")
-    open_to_many = [x for x in signs if x == "true" or "*" in x or x.startswith("program ")]
+    wanted = {f"name {s.name}" for s in compiler_certificate.waiting(site, facts)}
+    open_to_many = [
+        x for x in signs if x == "true" or "*" in x or x.startswith("program ") or x in wanted
+    ]
     if open_to_many and compiler_certificate.needs_window(site, facts):
         said = f"autosign {', '.join(open_to_many)}"
         yield found("autosign-in-window", ca.name, said, puppet=ca.puppet)

@@ -19,7 +19,7 @@ from . import (
 )
 from .catalogue import found
 from .compiler import ready
-from .compilers import cautious
+from .compilers import cautious, cramped
 from .fields import NONE
 from .layout import Seen, version
 from .puppetdb_site import (
@@ -75,6 +75,8 @@ def _installing(site: Site, facts: Facts, store: Store) -> Findings:
     wanted = wanted_packages(site, facts, store)
     if wanted.problem:
         yield found("puppetdb-repository", store.name, wanted.problem)
+    if wanted.specs and (said := cramped(seen)):
+        yield found("no-room-to-install", store.name, said)
     if said := seen.package_manager.one("broken"):
         yield found("packages-half-installed", store.name, said)
     if locked := seen.package_manager.all("locked"):

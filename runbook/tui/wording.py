@@ -24,6 +24,8 @@ def undo_words(undo: Data) -> Part:
             return ("compensated", "good")
         case "Irreversible":
             return ("IRREVERSIBLE", "bad")
+        case _ if undo.get("stays"):
+            return ("stays", "warn")
         case _:
             return ("nothing to undo", "dim")
 
@@ -75,15 +77,14 @@ def _undo_detail(undo: Data) -> str:
         case "Irreversible":
             return f": {undo['reason']}"
         case _:
-            return ""
+            return f": {undo['stays']}" if undo.get("stays") else ""
 
 
 def _does(do: Data) -> list[Part]:
     match do["kind"]:
         case "WriteFile":
             new = f", new, mode {do['mode']}, {do['owner']}" if not do["before"] else ""
-            secret = " (secret: its content is not shown)" if do.get("secret") else ""
-            return [f"writes {do['path']}{new}{secret}\n"]
+            return [f"writes {do['path']}{new}\n"]
         case "RemoveFile":
             return [f"removes {do['path']}\n"]
         case "Script":

@@ -117,3 +117,41 @@ def test_what_is_not_surely_a_rogue_ca_stays(tmp_path: Path) -> None:
     assert isinstance(action.do, Script)
     assert sh(action.do.script).returncode == 4
     assert (cadir / "ca_key.pem").exists()
+
+
+@pytest.mark.parametrize(
+    ("signed", "issuer", "gone"),
+    [
+        (("cm1",), "another", True),
+        ((), "another", True),
+        (("cm1", "web1"), "another", False),  # it works for others: perhaps ca.host is wrong
+        (("cm1",), "this", False),
+    ],
+)
+def test_only_a_ca_that_serves_nobody_is_taken_away(
+    tmp_path: Path, signed: tuple[str, ...], issuer: str, gone: bool
+) -> None:
+    cadir, tools = tmp_path / "ca", tmp_path / "bin"
+    (cadir / "signed").mkdir(parents=True)
+    tools.mkdir()
+    for name in signed:
+        (cadir / "signed" / f"{name}.pem").touch()
+    # Stand-ins: ruby tells whether the CA is the site's own, systemctl stops nothing.
+    for name, text in {"ruby": f"[ {issuer} = another ]", "systemctl": ":"}.items():
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    given = assignments(
+        puppet="false",
+        ruby=str(tools / "ruby"),
+        certname="cm1",
+        hostcert=str(tmp_path / "none"),
+        cadir=str(cadir),
+        crl=str(tmp_path / "crl"),
+        link=str(tmp_path / "link"),
+        issuer="AA",
+    )
+    done = sh(f"PATH={tools}:$PATH\n{given}{reads.script('aside.sh')}")
+    assert done.returncode == (0 if gone else 4), done.stderr
+    assert cadir.exists() is not gone
+    if "web1" in signed:
+        assert "web1.pem" in done.stderr

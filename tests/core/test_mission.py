@@ -1,0 +1,125 @@
+"""When a run may begin, and when the state refuses it: before any host is dialled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from runbook import mission
+from runbook.errors import Exit
+from runbook.journal import Journal, site_folder
+from runbook.mission import Mission
+from runbook.model import Event, Runbook, Site
+from tests.core.estate import Scripted, site
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+HERE = replace(site("h1"), digest="i" * 64)
+BOOK = Runbook("own", "Own", (), digest="r" * 64)
+
+
+def past(*events: Event, **more: object) -> None:
+    """A journal of a run that was broken off."""
+    about = {
+        "run": "run1",
+        "mode": "run",
+        "asked": {"steps": ["a"], "hosts": []},
+        "site": "test",
+        "operator": "me",
+        "version": "1",
+        "inventory": HERE.digest,
+        "runbook": BOOK.digest,
+        "steps": {},
+        "hosts": ["h1"],
+    }
+    journal = Journal(site_folder(HERE.name))
+    journal.append(Event("run_started", 1.0, data={**about, **more}))
+    for event in events:
+        journal.append(event)
+    journal.close()
+
+
+def refused(mission: Mission) -> tuple[int, str]:
+    face = Scripted()
+    code = mission.run(face)
+    ended = [e for e in face.events if e.kind == "run_ended"]
+    return code, f"{ended[-1].data['why']} | {ended[-1].data['hint']}"
+
+
+def test_nothing_to_go_on_with() -> None:
+    code, said = refused(Mission(HERE, BOOK, "resume"))
+    assert code == Exit.REFUSED
+    assert "no run to go on with" in said
+
+
+@pytest.mark.parametrize(
+    ("site_", "book", "what"),
+    [
+        (replace(HERE, digest="j" * 64), BOOK, "the inventory changed"),
+        (HERE, replace(BOOK, digest="s" * 64), "the runbook changed"),
+    ],
+)
+def test_what_changed_underneath_is_refused_with_a_way_on(
+    site_: Site, book: Runbook, what: str
+) -> None:
+    past()
+    code, said = refused(Mission(site_, book, "resume"))
+    assert code == Exit.REFUSED
+    assert what in said and "--new" in said
+
+
+def test_a_resumed_run_keeps_what_it_was_asked_for() -> None:
+    past()
+    code, said = refused(Mission(HERE, BOOK, "resume", steps=("b",)))
+    assert code == Exit.REFUSED
+    assert "asked for steps a" in said
+
+
+def test_a_new_run_is_refused_while_an_outcome_is_unknown_or_a_debt_open() -> None:
+    past(
+        Event(
+            "start",
+            2.0,
+            "a",
+            "h1",
+            "a/h1/x",
+            {
+                "job": "run1-1",
+                "action": {
+                    "id": "a/h1/x",
+                    "host": "h1",
+                    "title": "t",
+                    "do": {"kind": "Script", "script": "x"},
+                    "undo": {"kind": "Nothing"},
+                    "opens": {"id": "d", "title": "a debt", "repay": "x"},
+                    "repays": "",
+                    "undoes": "",
+                },
+            },
+        )
+    )
+    code, said = refused(Mission(HERE, BOOK, "run"))
+    assert code == Exit.REFUSED
+    assert "1 unknown outcomes and 1 open debts" in said
+
+
+def test_a_runbook_knows_the_code_of_a_sites_own_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "acme_runbook.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    point = EntryPoint("acme", "acme_runbook:RUNBOOK", mission.GROUP)
+    monkeypatch.setattr(mission, "entry_points", lambda group: [point])
+    text = "from runbook.model import Runbook\nRUNBOOK = Runbook('a', 'A', (), digest='d')\n"
+    module.write_text(text)
+    first = mission.load_runbook("acme").digest
+    assert mission.load_runbook("acme").digest == first
+    module.write_text(text + "# another\n")
+    assert mission.load_runbook("acme").digest != first
