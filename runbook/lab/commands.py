@@ -97,9 +97,13 @@ def _perform(args: argparse.Namespace) -> int:
             sys.stdout.flush()
             say(f"  next: pmrunbook --inventory {shlex.quote(str(lab.inventory))}")
         case "down":
+            if args.purge:
+                _forget(lab)
             lab.down(say, purge=args.purge)
         case "reset":
             lab.reset(say, args.host)
+            if not args.host:
+                _forget(lab)
         case "status":
             _show(lab, as_json=args.json)
         case "shell":

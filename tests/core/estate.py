@@ -271,6 +271,7 @@ class Run:
     crew: Crew
     journal: Journal | None
     undo: Undo
+    lock: SiteLock
 
 
 def make(
@@ -323,4 +324,4 @@ def make(
         steps={s.id: s.title for s in steps},
         hosts=[h.name for h in site.hosts],
     )
-    return Run(engine, face, recorder, crew, journal, undo)
+    return Run(engine, face, recorder, crew, journal, undo, lock)

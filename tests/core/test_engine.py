@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from runbook import plan as planning
-from runbook.errors import Interrupted, OutcomeUnknown, RunbookError, TrustError, Unreachable
+from runbook.errors import (
+    Interrupted,
+    OutcomeUnknown,
+    RunbookError,
+    StateRefuses,
+    TrustError,
+    Unreachable,
+)
 from runbook.journal import Journal
 from runbook.model import (
     Action,
@@ -17,15 +24,19 @@ from runbook.model import (
     Compensate,
     Event,
     Facts,
+    Finding,
     Later,
     Read,
     Rollout,
     Script,
     SecretRef,
+    Severity,
+    Site,
     Stage,
     Status,
     Step,
     Verdict,
+    Waiver,
 )
 from tests.core.estate import (
     COPY,
@@ -280,6 +291,106 @@ def test_debts_are_repaid_when_the_step_fails() -> None:
         run.engine.run()
     assert estate.hosts["h1"].values["open"] == "0"
     assert run.recorder.state.debts == {}
+
+
+def opened_and_closed(*between: Stage) -> Step:
+    """A permission that one stage opens and an `always` stage takes back."""
+
+    def close(site_: Site, facts: Facts) -> tuple[Action, ...]:
+        return (Action("close/h1/open", "h1", "close", Script("set open 0"), Compensate("")),)
+
+    return Step(
+        "window",
+        "With a window",
+        "",
+        reads("open", "bad"),
+        stages=(
+            Stage(
+                "open",
+                "Open",
+                lambda s, f: (
+                    Action("open/h1/open", "h1", "open", Script("set open 1"), Compensate("")),
+                ),
+            ),
+            *between,
+            Stage("close", "Close", close, always=True),
+        ),
+    )
+
+
+def test_what_a_stage_allowed_is_taken_back_when_a_later_one_fails() -> None:
+    estate = fleet()
+    step = opened_and_closed(DEBT.stages[1])
+    run = make(estate, site(*NAMES), step, face=Scripted("approve", "quit"))
+    with pytest.raises(RunbookError):
+        run.engine.run()
+    assert estate.hosts["h1"].values["open"] == "0"
+    assert estate.hosts["h1"].ran == ["set open 1", "fail", "set open 0"]
+
+
+def test_a_step_that_may_be_skipped_is_skipped_with_its_reason_and_is_not_done() -> None:
+    estate = fleet()
+    step = replace(opened_and_closed(DEBT.stages[1]), skippable=True)
+    after = replace(ROLL, needs=("window",))
+    run = make(estate, site(*NAMES), step, after, face=Scripted("approve", "skip:by night"))
+    with pytest.raises(StateRefuses, match="window, which is skipped"):
+        run.engine.run()
+    state = run.recorder.state.step("window")
+    assert (state.status, state.why) == (Status.SKIPPED, "by night")
+    assert estate.hosts["h1"].values["open"] == "0"  # what was open is closed all the same
+
+
+def test_a_step_that_may_not_be_skipped_does_not_offer_it() -> None:
+    run = make(
+        fleet(),
+        site(*NAMES),
+        opened_and_closed(DEBT.stages[1]),
+        face=Scripted("approve", "quit"),
+    )
+    with pytest.raises(RunbookError):
+        run.engine.run()
+    assert "skip" not in {c.key for c in run.face.asked[-1].choices}
+
+
+def test_a_failed_step_can_be_taken_back_from_the_question() -> None:
+    estate = fleet()
+    first = Stage("first", "First", wants("first", "a", "1"))
+    step = Step("both", "Both", "", reads("a", "bad"), stages=(first, DEBT.stages[1]))
+    run = make(estate, site(*NAMES), step, face=Scripted("approve", "undo", "approve"))
+    with pytest.raises(RunbookError, match="was taken back"):
+        run.engine.run()
+    assert all("a" not in h.values for h in estate.hosts.values())
+
+
+def test_once_the_lock_is_lost_nothing_more_is_started() -> None:
+    estate = fleet()
+    run = make(estate, site(*NAMES), opened_and_closed())
+
+    def start(action: Event) -> None:
+        if action.kind == "end":
+            run.lock.lost = True
+            run.crew.stop.set()  # as the mission does once the heartbeat tells it
+
+    show = run.face.show
+    run.face.show = lambda event: (show(event), start(event))[0]  # type: ignore[method-assign]
+    with pytest.raises(RunbookError):
+        run.engine.run()
+    assert estate.hosts["h1"].ran == ["set open 1"]  # not even what would be taken back
+
+
+def test_a_finding_is_waived_until_the_day_the_inventory_says() -> None:
+    blocker = Finding("old", Severity.BLOCKER, "h1", "seen", "wanted", "do it")
+    step = replace(TWO, findings=lambda site, facts: (blocker,))
+    for expires, asked in (("2999-01-01", False), ("2001-01-01", True)):
+        waived = replace(site(*NAMES), waivers=(Waiver("old", "*", "we know", expires),))
+        run = make(fleet(), waived, step, face=Scripted(*(["quit"] if asked else [])))
+        if asked:
+            with pytest.raises(RunbookError, match="old: seen"):
+                run.engine.run()
+        else:
+            run.engine.run()
+        said = next(e for e in run.face.events if e.kind == "finding").data["waived"]
+        assert said == ("" if asked else f"we know (until {expires})")
 
 
 def test_a_silent_host_is_left_out_only_by_the_operator() -> None:

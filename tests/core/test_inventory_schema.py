@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -204,3 +205,10 @@ def test_loader_and_json_schema_agree_on_every_key(value: Any) -> None:
             data = build({key: copy.deepcopy(value)})
             faults = [error.message for error in VALIDATOR.iter_errors(data)]
             assert loader_accepts(data) == (not faults), (data, faults)
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda p: p.stem)
+def test_the_examples_name_the_schema_where_it_is(file: Path) -> None:
+    first = file.read_text().splitlines()[0]
+    if match := re.search(r"\$schema=(\S+)", first):
+        assert (file.parent / match[1]).is_file(), first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from runbook import lock
 from runbook.lock import Holder
+from runbook.model import Reading
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +79,30 @@ def test_of_many_at_once_one_gets_it() -> None:
         for h in holders
     ]
     assert sorted(p.wait() for p in running) == [0] + [17] * 7
+
+
+def test_a_heartbeat_that_finds_somebody_else_says_so_at_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT", 0.02)
+
+    class Host:
+        """Runs the scripts here."""
+
+        def now(self, script: str, timeout: float = 30.0) -> Reading:
+            done = sh(script)
+            return Reading(done.returncode, done.stdout, done.stderr)
+
+    told = threading.Event()
+    held = lock.SiteLock(Host, "ca", ME, lambda host: told.set())  # type: ignore[arg-type,return-value]
+    held.take()
+    before = (root / "beat").stat().st_mtime_ns
+    time.sleep(0.1)
+    assert (root / "beat").stat().st_mtime_ns > before
+    assert not told.is_set()
+    sh(lock.break_script())
+    assert told.wait(10)
+    assert held.lost
+    assert sh(lock.take_script(YOU)).returncode == 0
+    held.release()  # what is somebody else's stays
+    assert lock.parse(sh(lock.status_script()).stdout).who == "you"  # type: ignore[union-attr]
