@@ -40,7 +40,13 @@ def parser(*, lab_too: bool = True) -> argparse.ArgumentParser:
     how.add_argument("--offline", action="store_true", help="with --dry-run: open no socket")
     how.add_argument("--resume", action="store_true", help="go on with the run that was broken off")
     how.add_argument("--new", action="store_true", help="plan afresh although a run is unfinished")
-    how.add_argument("--step", action="append", default=[], metavar="STEP", help="only this step")
+    how.add_argument(
+        "--step",
+        action="append",
+        default=[],
+        metavar="STEP",
+        help="only this step, and what it needs",
+    )
     how.add_argument("--host", action="append", default=[], metavar="HOST", help="change only it")
     _answers(top)
     verbs = top.add_subparsers(dest="topic", metavar="COMMAND")
@@ -107,11 +113,17 @@ def _answers(to: argparse.ArgumentParser, *, again: bool = False) -> None:
         "--json", action="store_true", default=default(False), help="the events, one a line"
     )
     group.add_argument(
+        "--scripts",
+        action="store_true",
+        default=default(False),
+        help="with --plain: show what each action runs on its host, too",
+    )
+    group.add_argument(
         "-y",
         "--yes",
         action="store_true",
         default=default(False),
-        help="approve every plan but the cut-over",
+        help="approve every plan but the cut-over; without screens",
     )
     group.add_argument(
         "--cut-over",
@@ -256,6 +268,7 @@ def _mission(args: argparse.Namespace, site: Site) -> int:
         on_failure=args.on_failure,
         as_json=args.json,
         interactive=sys.stdin.isatty() and sys.stderr.isatty(),
+        scripts=args.scripts,
     )
     return run_plain(mission, face)
 

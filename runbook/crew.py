@@ -271,8 +271,10 @@ class Crew:
         writers = self._may_change()
         self._rec.say(f"repaying: {debt.title}", step=debt.step, host=debt.host)
         try:
-            outcome = writers.writer(self._site.host(debt.host)).run(
-                Job(self._new_job(), debt.repay, 600.0, about=f"repay: {debt.title}"),
+            writer = writers.writer(self._site.host(debt.host))
+            job = self._repayment(debt, writer)
+            outcome = writer.run(
+                Job(job, debt.repay, 600.0, about=f"repay: {debt.title}"),
                 lambda line: self._rec.emit("output", debt.step, debt.host, line=line),
                 self.stop,
             )
@@ -284,6 +286,16 @@ class Crew:
             self._rec.emit("debt_repaid", debt.step, debt.host, id=debt.id)
         else:
             self._rec.say(f"NOT repaid: {debt.title}: {note}", "error", debt.step, debt.host)
+
+    def _repayment(self, debt: OpenDebt, writer: Writer) -> str:
+        """The job that repays: the one that was begun, unless that one failed or was lost."""
+        if debt.job:
+            begun = writer.look(debt.job)
+            if begun.state in (JobState.ABSENT, JobState.RUNNING) or begun.exit == 0:
+                return debt.job
+        job = self._new_job()
+        self._rec.emit("debt_repaying", debt.step, debt.host, id=debt.id, job=job)
+        return job
 
     # --- what was left in the dark ----------------------------------------------------------------
 

@@ -48,6 +48,7 @@ class Plain:
         on_failure: str = "",
         as_json: bool = False,
         interactive: bool = False,
+        scripts: bool = False,
         out: IO[str] | None = None,
         err: IO[str] | None = None,
         stdin: IO[str] | None = None,
@@ -57,6 +58,7 @@ class Plain:
         self._on_failure = on_failure
         self._json = as_json
         self._interactive = interactive
+        self._scripts = scripts  # whether a plan shows what runs on the hosts
         self._out = out or sys.stdout
         self._err = err or sys.stderr
         self._in = stdin or sys.stdin
@@ -170,6 +172,9 @@ class Plain:
                 f"  {action['host'] or 'DNS'}: {action['title']}  ({action['risk']}; {how})"
             )
             lines += [f"      {line}" for line in action["diff"].splitlines()]
+            if self._scripts:
+                text = str(action["do"].get("script", ""))
+                lines += [f"      | {line}" for line in text.strip("\n").splitlines()]
         lines += [
             f"  {x['host'] + ': ' if x['host'] else ''}{x['what']}: known after {x['after']}"
             for x in later

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runbook.model import Event, Status
@@ -83,6 +83,7 @@ class OpenDebt:
     title: str
     repay: str
     since: float
+    job: str = ""  # the repayment that was begun
 
 
 @dataclass(slots=True)
@@ -257,6 +258,11 @@ def _check(state: RunState, event: Event, data: Data) -> None:
     )
 
 
+def _debt_repaying(state: RunState, event: Event, data: Data) -> None:
+    if debt := state.debts.get(str(data["id"])):
+        state.debts[debt.id] = replace(debt, job=str(data["job"]))
+
+
 def _debt_repaid(state: RunState, event: Event, data: Data) -> None:
     state.debts.pop(str(data["id"]), None)
 
@@ -320,6 +326,7 @@ _HANDLERS = {
     "end": _end,
     "waived": _waived,
     "check": _check,
+    "debt_repaying": _debt_repaying,
     "debt_repaid": _debt_repaid,
     "excluded": _excluded,
     "step_done": _step_done,

@@ -293,6 +293,30 @@ def test_debts_are_repaid_when_the_step_fails() -> None:
     assert run.recorder.state.debts == {}
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_dying_while_a_debt_is_repaid_repays_it_once(tmp_path: Path, after: bool) -> None:
+    estate = fleet()
+    journal = Mortal(tmp_path)
+    run = make(estate, site("h1"), DEBT, face=Scripted("approve", "quit"), journal=journal)
+    emit = run.recorder.emit
+
+    def dying(kind: str, *args: object, **data: object) -> None:
+        if kind == "debt_repaid":
+            journal.dies_at, journal.after = 1, after
+        emit(kind, *args, **data)  # type: ignore[arg-type]
+
+    run.recorder.emit = dying  # type: ignore[method-assign,assignment]
+    with pytest.raises(Crash):
+        run.engine.run()
+    journal.close()
+    again = make(estate, site("h1"), DEBT, mode="repay", folder=tmp_path)
+    assert len(again.recorder.state.debts) == (0 if after else 1)
+    for debt in tuple(again.recorder.state.debts.values()):
+        again.crew.repay(debt)
+    assert estate.hosts["h1"].ran.count("set open 0") == 1
+    assert again.recorder.state.debts == {}
+
+
 def opened_and_closed(*between: Stage) -> Step:
     """A permission that one stage opens and an `always` stage takes back."""
 

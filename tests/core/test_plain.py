@@ -84,3 +84,11 @@ def test_the_story_of_a_run_reads_as_sentences() -> None:
     assert "h1: set a to 1  (change; compensated)" in text
     assert "h4: the value of a: known after first" in text
     assert "h4 has a: as read" in text
+
+
+def test_scripts_are_shown_when_they_are_asked_for() -> None:
+    for wanted in (False, True):
+        out = io.StringIO()
+        face = Plain(scripts=wanted, out=out)
+        make(Fleet(*NAMES), site(*NAMES), TWO, face=_Both(face)).engine.run()
+        assert ("| set a 1" in out.getvalue()) is wanted
