@@ -315,7 +315,10 @@ def test_a_dead_one_is_replaced_under_its_name(seat: Seat) -> None:
     lab.reset(narrate, [member])
     # Somebody else installs packages; and then the power of our installation is pulled.
     flock = "pack('s s x4 q q i', 1, 0, 0, 0, 0)"  # F_WRLCK, as dpkg itself locks
-    hold = f"open(F, '>>', '/var/lib/dpkg/lock-frontend'); fcntl(F, 6, {flock}) or die; sleep 20"
+    hold = (
+        f"open(F, '>>', '/var/lib/dpkg/lock-frontend'); fcntl(F, 6, {flock}) or die; "
+        "for (1..600) { sleep 1; last unless system('pgrep -x apt-get') }"
+    )
     must(lab.execute(member, f'perl -e "{hold}" >/dev/null 2>&1 & sleep 1'))
     kill = (
         "until [ -e /usr/bin/puppet ]; do sleep 0.05; done; pkill -9 -x apt-get; pkill -9 -x dpkg"

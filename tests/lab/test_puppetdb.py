@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -93,8 +94,8 @@ def stored(lab: Lab) -> None:
             time.sleep(1)
         assert {f["producer"] for f in found.values()} == {fqdn(lab, host)}
         assert all(f["producer_timestamp"] > began for f in found.values())
-        query = f'["=","certname","{fqdn(lab, agent)}"]'
-        reports = ask(lab, host, f"/pdb/query/v4/reports?query={query}".replace('"', "%22"))[1]
+        query = quote(f'["=","certname","{fqdn(lab, agent)}"]')
+        reports = ask(lab, host, f"/pdb/query/v4/reports?query={query}")[1]
         assert fqdn(lab, host) in {r["producer"] for r in reports}
 
 
