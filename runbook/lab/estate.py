@@ -171,11 +171,11 @@ def _host(name: str, entry: object, problems: list[str]) -> LabHost:
 def _code(value: object, folder: Path | None, problems: list[str]) -> dict[str, str]:
     """Files below the code folder, path -> text; a name stands for the YAML file with them."""
     if isinstance(value, str):
-        path = (folder or DEFAULT.parent) / value
-        path = path if path.exists() else DEFAULT.with_name(value)
+        given, shipped = (folder or DEFAULT.parent) / value, DEFAULT.parent / value
+        path = shipped if shipped.exists() and not given.exists() else given
         try:
             value = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             problems.append(f"code: cannot read {path}: {' '.join(str(error).split())}")
             return {}
     found = _mapping(value, "code", problems)

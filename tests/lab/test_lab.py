@@ -226,6 +226,8 @@ def test_the_default_estate_is_what_the_guide_starts_from() -> None:
         ("hosts: {a: {address: 192.0.2.9, roles: [agent]}}", "agents need a server"),
         ("{release: potato, hosts: {a: {address: 192.0.2.9}}}", "release 'potato'"),
         ("hosts: {a: *b}", "is no YAML"),
+        ("{code: no/where.yaml, hosts: {a: {address: 192.0.2.9}}}", "cannot read"),
+        ("{code: /no/where.yaml, hosts: {a: {address: 192.0.2.9}}}", "cannot read /no/where.yaml"),
     ],
 )
 def test_a_wrong_estate_is_refused_with_the_reason(tmp_path: Path, text: str, problem: str) -> None:
