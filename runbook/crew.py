@@ -370,7 +370,7 @@ class Crew:
             spent = time.monotonic() - began
             waiting: list[Check] = []
             for check in left:
-                verdict = check.judge(facts)
+                verdict = _unread(check, facts) or check.judge(facts)
                 verdicts[check.id] = verdict
                 if verdict.ok is not True and spent < check.patience:
                     waiting.append(check)
@@ -399,6 +399,14 @@ class Crew:
         with ThreadPoolExecutor(min(THREADS, len(names)), thread_name_prefix="host") as pool:
             futures = {name: pool.submit(work, name) for name in names}
         return {name: future.result() for name, future in futures.items()}
+
+
+def _unread(check: Check, facts: Facts) -> Verdict | None:
+    """UNKNOWN where a host it looks at was not read, or it looks at none: silence is no proof."""
+    if not check.reads and not check.queries:
+        return Verdict(None, "no host was read")
+    silent = dict.fromkeys(host for host, _ in check.reads if not facts.reachable(host))
+    return Verdict(None, f"not read: {', '.join(silent)}") if silent else None
 
 
 def judge(outcome: Outcome, expect: Sequence[int]) -> tuple[Status, str]:

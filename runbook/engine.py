@@ -230,8 +230,10 @@ class Engine:
             step.id,
             id=f"{step.id}/nothing-left",
             title=f"nothing is left to do: {step.title.lower()}",
-            ok=plan.empty,
-            observed="; ".join([a.title for a in plan.actions][:3]),
+            # A host that was not read may have anything left to do.
+            ok=None if plan.empty and silent else plan.empty,
+            observed="; ".join([a.title for a in plan.actions][:3])
+            or (f"not read: {', '.join(silent)}" if silent else ""),
             remedy="" if plan.empty else f"pmrunbook --step {step.id}",
         )
         why = [

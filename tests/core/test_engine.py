@@ -452,6 +452,34 @@ def test_verify_says_when_something_drifted() -> None:
     assert {c.id for c in bad} == {"a/h2", "two/nothing-left"}
 
 
+def test_verify_proves_nothing_of_a_host_that_is_silent() -> None:
+    """Neither that a check holds there, nor that it fails, nor that nothing is left to do."""
+    estate = fleet()
+    some = NAMES[:3]
+    nobody = Check(
+        "nobody",
+        "nobody has b",
+        lambda facts: Verdict(not any(facts.get(n, "b").ok for n in some), "nobody"),
+        tuple((n, Read("b", "get b")) for n in some),
+    )
+    told = replace(TWO, checks=lambda site, facts: (*holds("a", "1")(site, facts), nobody))
+    make(estate, site(*NAMES), told).engine.run()
+    estate.hosts["h2"].down = True
+    run = make(estate, site(*NAMES), told, mode="verify", writers=False)
+    assert not run.engine.verify()
+    checks = run.recorder.state.step("two").checks.values()
+    unknown = {c.id: c.observed for c in checks if c.ok is None}
+    assert unknown == dict.fromkeys(("a/h2", "nobody", "two/nothing-left"), "not read: h2")
+    assert all(c.ok for c in checks if c.id not in unknown)
+
+
+def test_a_check_that_looks_at_nothing_proves_nothing() -> None:
+    empty = replace(TWO, checks=lambda *_: (Check("none", "", lambda _: Verdict(True, "on none")),))
+    run = make(fleet(), site(*NAMES), empty, mode="verify", writers=False)
+    assert not run.engine.verify()
+    assert run.recorder.state.step("two").checks["none"].ok is None
+
+
 class Crash(BaseException):
     """kill -9, as far as one process can do it to itself."""
 
