@@ -122,8 +122,11 @@ class Crew:
         except (Interrupted, Waiting):
             raise
         except RunbookError as error:
-            self.troubles[name] = error
-            self._rec.emit("unreachable", step, name, error=error.what, hint=error.hint)
+            before, self.troubles[name] = self.troubles.get(name), error
+            again = before is not None and before.what == error.what  # faces said it already
+            self._rec.emit(
+                "unreachable", step, name, error=error.what, hint=error.hint, again=again
+            )
             return HostFacts(error=error.what)
         self.troubles.pop(name, None)
         self._rec.emit("reading", step, name, done=True)

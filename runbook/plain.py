@@ -93,7 +93,7 @@ class Plain:
                 return f"== {data['site']}: {mode.get(data['mode'], data['mode'])}"
             case "step_started":
                 return f"\n== {data['title']}  [{event.step}]"
-            case "unreachable":
+            case "unreachable" if not data.get("again"):
                 return f"{self._mark('failed')}  {where}{data['error']}"
             case "finding":
                 return self._finding(event, data)

@@ -332,7 +332,7 @@ def _sentence(state: RunState, event: Event) -> tuple[Part, ...]:
                 return ((f"{mark.symbol} {mark.word} ", mark.tone), str(data["title"]))
             said = f"{data['title']}: {data.get('observed', '')}"
             return ((f"{mark.symbol} {mark.word} ", mark.tone), said)
-        case "unreachable":
+        case "unreachable" if not data.get("again"):
             return (("✗ unreachable ", "bad"), f"{event.host}: {data['error']}")
         case "excluded":
             return (("⊘ excluded ", "warn"), f"{event.host}: {data.get('reason', '')}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from runbook.errors import Waiting
 from runbook.model import Event
 from runbook.plain import Plain
 from runbook.ports import Choice, Question
-from tests.core.estate import NAMES, TWO, Fleet, Scripted, make, site
+from tests.core.estate import NAMES, ROLL, TWO, Fleet, Scripted, holds, make, site
 
 APPROVE = Question(
     "approve", "Centralize", "", (Choice("approve", "Do exactly this"), Choice("quit", "Quit"))
@@ -92,3 +93,17 @@ def test_scripts_are_shown_when_they_are_asked_for() -> None:
         face = Plain(scripts=wanted, out=out)
         make(Fleet(*NAMES), site(*NAMES), TWO, face=_Both(face)).engine.run()
         assert ("| set a 1" in out.getvalue()) is wanted
+
+
+def test_a_host_that_stays_silent_is_told_once() -> None:
+    """A patient check asks it again and again."""
+    out = io.StringIO()
+    estate = Fleet(*NAMES)
+    make(estate, site(*NAMES), ROLL).engine.run()
+    patient = replace(ROLL, checks=holds("a", "1", patience=0.05, every=0.01))
+    estate.hosts["h2"].down = True
+    face = _Both(Plain(out=out))
+    verify = make(estate, site(*NAMES), patient, face=face, mode="verify", writers=False)
+    assert not verify.engine.verify()
+    assert len([e for e in face.events if e.kind == "unreachable"]) > 2
+    assert out.getvalue().count("h2: does not answer") == 1
