@@ -18,7 +18,7 @@ from typing import Any
 
 from runbook import __version__
 from runbook.crew import Crew, Stopped
-from runbook.engine import Engine, Options, new_run
+from runbook.engine import Engine, Options, due, new_run
 from runbook.errors import Exit, Interrupted, RunbookError, StateRefuses, UsageError
 from runbook.journal import Journal, Transcripts, private_folder, read, site_folder
 from runbook.lock import Holder, SiteLock
@@ -109,6 +109,7 @@ class Mission:
             return int(error.exit)
 
     def _run_with(self, face: Face) -> int:
+        due(self.runbook, self._steps)  # a mistyped one must not become the last run's
         changes = self.mode in CHANGES
         journal = Journal(self._folder) if changes else None
         transcripts = None

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runbook.errors import Exit
+from runbook.errors import Exit, UsageError
 from runbook.journal import read, site_folder
 from runbook.model import Event, Facts, Runbook, Site, Status
 from runbook.plain import Plain
@@ -51,7 +51,9 @@ def command(args: Namespace, site: Site) -> int:
         case "debts":
             return _debts(state)
         case "log":
-            return _log(events, folder, state, args.of, as_json)
+            if args.of:
+                return _log_of(args.of, folder, site)
+            return _log(events, as_json)
         case _:
             from runbook.report import as_data, as_markdown
 
@@ -133,13 +135,19 @@ def _debts(state: RunState) -> int:
     return int(Exit.FAILED)
 
 
-def _log(events: Iterable[Event], folder: Path, state: RunState, host: str, as_json: bool) -> int:
-    if host:
-        for path in sorted((folder / "transcripts").glob(f"*/*/{host}.log")):
-            _say(f"== {path.parent.parent.name} {path.parent.name}")
-            with path.open(encoding="utf-8", errors="replace") as handle:
-                sys.stdout.writelines(handle)
-        return int(Exit.DONE)
+def _log_of(host: str, folder: Path, site: Site) -> int:
+    """What one host said, also one that is not in the inventory any more."""
+    found = sorted((folder / "transcripts").glob(f"*/*/{host}.log"))
+    if not found and host not in site:
+        raise UsageError(f"{host} is not in the inventory", hint=f"look at {site.source}")
+    for path in found:
+        _say(f"== {path.parent.parent.name} {path.parent.name}")
+        with path.open(encoding="utf-8", errors="replace") as handle:
+            sys.stdout.writelines(handle)
+    return int(Exit.DONE)
+
+
+def _log(events: Iterable[Event], as_json: bool) -> int:
     face = Plain(as_json=as_json)
     for event in events:
         if not as_json and event.kind == "run_started":

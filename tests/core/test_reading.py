@@ -63,6 +63,19 @@ def test_debts_are_told_until_they_are_repaid(run) -> None:  # type: ignore[no-u
     assert "h1: the window is open" in text
 
 
+def test_a_step_that_is_none_leaves_the_last_run_as_it_is(run) -> None:  # type: ignore[no-untyped-def]
+    before = run("status")
+    for args in (("undo", "nothing"), ("--step", "nothing", "--new"), ("--step", "x", "--dry-run")):
+        code, text = run(*args, "--plain")
+        assert code == 2
+        assert "there is no step" in text
+    assert run("status") == before
+
+
+def test_the_log_of_a_host_that_is_none_is_refused(run) -> None:  # type: ignore[no-untyped-def]
+    assert run("log", "nobody")[0] == 2
+
+
 def test_the_log_and_the_report_tell_both_runs(run) -> None:  # type: ignore[no-untyped-def]
     code, text = run("log")
     assert (code, text.count("####")) == (0, 2)
