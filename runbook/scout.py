@@ -87,6 +87,7 @@ class Scout:
             causes = {name: self._crew.troubles.get(name) for name in silent}
             lines = [f"{name}: {e.what if e else 'not read'}" for name, e in causes.items()]
             hints = sorted({e.hint for e in causes.values() if e and e.hint})
+            out = Choice("exclude", "Leave them out, shown to the end", needs_text=True)
             reply = self._rec.ask(
                 Question(
                     "failure",
@@ -95,7 +96,7 @@ class Scout:
                     (
                         Choice("retry", "Try again"),
                         Choice("shell", f"Shell on {silent[0]}"),
-                        Choice("exclude", "Leave them out, shown to the end", needs_text=True),
+                        *((out,) if all(map(self.may_exclude, silent)) else ()),
                         QUIT,
                     ),
                     step=step.id,

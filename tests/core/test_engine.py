@@ -428,6 +428,15 @@ def test_a_silent_host_is_left_out_only_by_the_operator() -> None:
         quit_.engine.run()
 
 
+def test_the_host_nothing_goes_without_cannot_be_left_out() -> None:
+    estate = fleet()
+    estate.hosts["h1"].down = estate.hosts["h3"].down = True
+    run = make(estate, site(*NAMES), ROLL, face=Scripted("quit"))
+    with pytest.raises(Unreachable, match="does not answer"):
+        run.engine.run()
+    assert [c.key for c in run.face.asked[0].choices] == ["retry", "shell", "quit"]
+
+
 def test_undo_takes_back_in_reverse_and_a_new_run_does_it_again() -> None:
     estate = fleet()
     run = make(estate, site(*NAMES), TWO)
