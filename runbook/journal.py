@@ -41,14 +41,27 @@ def site_folder(site: str) -> Path:
 
 
 def private_folder(path: Path) -> Path:
-    """`path` as a folder of our own, mode 0700; StateRefuses where it is somebody else's."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    info = path.lstat()
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
-        raise StateRefuses(f"{path} is not a folder of ours", hint=f"look at it: ls -ld {path}")
-    if info.st_mode & 0o077:
-        path.chmod(0o700)
+    """`path` as a folder of our own, mode 0700; StateRefuses where it is not, or cannot be."""
+    with _usable(path):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = path.lstat()
+        if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
+            raise StateRefuses(f"{path} is not a folder of ours", hint=f"look at it: ls -ld {path}")
+        if info.st_mode & 0o077:
+            path.chmod(0o700)
     return path
+
+
+@contextlib.contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    """What the system says of a place where nothing can be kept, as StateRefuses."""
+    try:
+        yield
+    except OSError as error:
+        raise StateRefuses(
+            f"cannot write down what is done: {path}: {error.strerror}",
+            hint="put that right, or write it elsewhere: XDG_STATE_HOME=FOLDER pmrunbook ...",
+        ) from error
 
 
 def _hash(body: str, previous: str) -> str:
@@ -130,7 +143,8 @@ class Journal:
         self.folder = private_folder(folder)
         self.path = self.folder / "journal.jsonl"
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(self.path, flags, 0o600)
+        with _usable(self.path):
+            self._fd = os.open(self.path, flags, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -193,10 +207,10 @@ class Transcripts:
 
     def write(self, step: str, host: str, text: str) -> None:
         """Append one line; flushed at the end of each action, not at each line."""
-        with self._guard:
+        path = self.path(step, host)
+        with self._guard, _usable(path):
             handle = self._open.get((step, host))
             if handle is None:
-                path = self.path(step, host)
                 private_folder(self.folder)
                 private_folder(path.parent)
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
@@ -204,12 +218,13 @@ class Transcripts:
             handle.write(text + "\n")
 
     def flush(self) -> None:
-        with self._guard:
+        with self._guard, _usable(self.folder):
             for handle in self._open.values():
                 handle.flush()
 
     def close(self) -> None:
         with self._guard:
             for handle in self._open.values():
-                handle.close()
+                with contextlib.suppress(OSError):  # a full disk: said where it was written to
+                    handle.close()
             self._open.clear()

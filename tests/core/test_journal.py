@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runbook.errors import Locked, StateRefuses
-from runbook.journal import Journal, read
+from runbook.journal import Journal, Transcripts, read
 from runbook.model import Event
 
 
@@ -76,6 +76,15 @@ def test_somebody_elses_folder_is_not_followed(tmp_path: Path) -> None:
         Journal(tmp_path / "s")
 
 
+def test_a_place_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StateRefuses, match="file/s: Not a directory"):
+        Journal(tmp_path / "file" / "s")
+    (tmp_path / "s" / "journal.jsonl").mkdir(parents=True)
+    with pytest.raises(StateRefuses, match=r"journal\.jsonl: Is a directory"):
+        Journal(tmp_path / "s")
+
+
 def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "s")
     kept = journal._fd
@@ -85,3 +94,14 @@ def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
             journal.append(Event("message", 0.0))
     journal._fd = kept
     journal.close()
+
+
+def test_a_full_disk_under_a_transcript_is_said_in_words(tmp_path: Path) -> None:
+    transcripts = Transcripts(tmp_path / "run")
+    transcripts.write("step", "h1", "as ever")
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        transcripts._open["step", "h1"] = full
+        transcripts.write("step", "h1", "no room")
+        with pytest.raises(StateRefuses, match="No space left"):
+            transcripts.flush()
+        transcripts.close()
