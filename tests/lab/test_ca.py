@@ -113,7 +113,8 @@ def test_comments_order_and_mode_survive(seat: Seat, before: dict[str, dict[str,
     for host in names(lab, "agent"):
         path = f"{confdir(lab, host)}/puppet.conf"
         now = must(lab.execute(host, f"cat {path}"))
-        for line in lab.estate.host(host).puppet_conf.splitlines():
+        kept = lab.estate.host(host).puppet_conf.splitlines()
+        for line in (x for x in kept if "ca_server" not in x):  # that one is the step's
             assert line.replace("${server}", lab.estate.agents_server) in now
         mode = picture(lab, host, path)[path].split()[0]
         assert mode == before[host][path].split()[0]
