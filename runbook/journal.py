@@ -75,7 +75,7 @@ def _encode(seq: int, event: Event, previous: str) -> tuple[bytes, str]:
             record[name] = value
     if event.data:
         record["data"] = dict(event.data)
-    body = json.dumps(record, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    body = json.dumps(record, ensure_ascii=True, separators=(",", ":"))
     digest = _hash(body, previous)
     return f'{{"hash":"{digest}","record":{body}}}\n'.encode(), digest
 

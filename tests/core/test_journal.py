@@ -25,6 +25,14 @@ def test_events_come_back_as_they_were(tmp_path: Path) -> None:
     assert events[2] == Event("message", 3.0, host="h\u00e9", data={"text": 'a "b"', "n": 2})
 
 
+def test_mappings_keep_their_order(tmp_path: Path) -> None:
+    """The steps of a run stand there in the runbook's order, and are told in it."""
+    journal = Journal(tmp_path / "s")
+    journal.append(Event("run_started", 0.0, data={"steps": {"survey": "", "ca": ""}}))
+    journal.close()
+    assert list(read(journal.path)[0][0].data["steps"]) == ["survey", "ca"]
+
+
 def test_modes_are_private(tmp_path: Path) -> None:
     path = write(tmp_path / "s")
     assert path.stat().st_mode & 0o777 == 0o600
