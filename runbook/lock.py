@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 
 from runbook.errors import Locked, RunbookError
@@ -71,17 +71,22 @@ def parse(out: str) -> Holder | None:
     return Holder(**known, age=age)
 
 
-def take_script(me: Holder) -> str:
-    """Take it, or print the holder and exit with 17; our own run's lock is taken over."""
+def _of(run: str) -> str:
+    """What stands in the holder's file of this run, as a word of `sh`."""
+    return quote(f'"run": {json.dumps(run)}')
+
+
+def take_script(me: Holder, dead: str = "") -> str:
+    """Take it, or print the holder and exit with 17; that of our own run, or a dead one, goes."""
     body = {k: v for k, v in asdict(me).items() if k not in ("since", "age")}
     text = quote(json.dumps(body, ensure_ascii=True)[:-1])
-    mine = quote(f'"run": {json.dumps(me.run)}')
+    ours = " ".join(f"-e {_of(run)}" for run in (me.run, dead) if run)
     return f"""{_SHOW}
 umask 077
 mkdir -p -m 0700 {ROOT}
 if [ -d {FOLDER} ]; then
     beat=$(stat -c %Y {FOLDER}/beat 2>/dev/null || stat -c %Y {FOLDER})
-    if grep -qF {mine} {FOLDER}/holder 2>/dev/null || [ $(($(date +%s) - beat)) -gt {EXPIRES} ]
+    if grep -qF {ours} {FOLDER}/holder 2>/dev/null || [ $(($(date +%s) - beat)) -gt {EXPIRES} ]
     then
         # Renaming is atomic, but what is renamed may be the lock of somebody who was faster:
         # then it is put back.
@@ -105,8 +110,7 @@ exit {_HELD}
 
 def release_script(run: str) -> str:
     """Give it back if it is this run's."""
-    mine = quote(f'"run": {json.dumps(run)}')
-    return f"if grep -qF {mine} {FOLDER}/holder 2>/dev/null; then rm -rf {FOLDER}; fi"
+    return f"if grep -qF {_of(run)} {FOLDER}/holder 2>/dev/null; then rm -rf {FOLDER}; fi"
 
 
 def break_script() -> str:
@@ -117,13 +121,23 @@ class SiteLock:
     """The lock, held by this process while a run changes things."""
 
     def __init__(
-        self, writer: Callable[[], Writer], host: str, me: Holder, lost: Callable[[str], None]
+        self,
+        writer: Callable[[], Writer],
+        host: str,
+        me: Holder,
+        lost: Callable[[str], None],
+        past: Collection[str] = (),
     ) -> None:
-        """`lost` is told, in the heartbeat's thread, when somebody else has the lock."""
+        """`lost` is told, in the heartbeat's thread, when somebody else has the lock.
+
+        `past` are runs of the journal this process has open: who else wrote it from this machine
+        is dead.
+        """
         self._writer = writer
         self._host = host
         self._me = me
         self._tell = lost
+        self._past = past
         self.lost = False  # somebody else may have it: nothing more may be changed
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -131,8 +145,11 @@ class SiteLock:
     def take(self) -> None:
         """Locked, with the holder in words, when somebody else has it."""
         got = self._writer().now(take_script(self._me))
-        if got.exit == _HELD:
+        holder = parse(got.out) if got.exit == _HELD else None
+        if holder and holder.run in self._past and holder.where == self._me.where:
+            got = self._writer().now(take_script(self._me, holder.run))
             holder = parse(got.out)
+        if got.exit == _HELD:
             raise Locked(
                 f"the site is locked by {holder}",
                 host=self._host,
@@ -155,8 +172,7 @@ class SiteLock:
         self._writer().now(release_script(self._me.run))
 
     def _beat(self) -> None:
-        mine = quote(f'"run": {json.dumps(self._me.run)}')
-        script = f"grep -qF {mine} {FOLDER}/holder && touch {FOLDER}/beat"
+        script = f"grep -qF {_of(self._me.run)} {FOLDER}/holder && touch {FOLDER}/beat"
         seen = time.monotonic()
         while not self._over.wait(BEAT):
             try:

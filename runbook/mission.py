@@ -229,25 +229,23 @@ class Mission:
         if self.mode == "resume":
             if not past.run:
                 raise StateRefuses("there is no run to go on with", hint="pmrunbook")
-            if past.mode not in ("run", "resume"):
+            if not past.begun:
                 hint = "pmrunbook undo STEP goes on with it; pmrunbook starts a run"
                 raise StateRefuses(f"the last command was not a run: {past.mode}", hint=hint)
-            self._take_up(past.asked)
-            for what, before, now in (
-                ("the inventory", past.inventory, self.site.digest),
-                ("the runbook", past.runbook, self.runbook.digest),
-            ):
-                if before != now:
+            self._take_up(past.begun.get("asked", {}))
+            for what, now in (("inventory", self.site.digest), ("runbook", self.runbook.digest)):
+                if past.begun.get(what) != now:
                     raise StateRefuses(
-                        f"{what} changed since that run was started",
+                        f"the {what} changed since that run was started",
                         hint="put it back as it was; or: pmrunbook --new, which looks at what "
                         "is unknown, then plans afresh (what is done is found done)",
                     )
-            return past.run
+            return str(past.begun["run"])
         dark, debts = len(past.unknown()), len(past.debts)
         if self.mode == "run" and not self._new and (dark or debts):
             raise StateRefuses(
-                f"the last run left {dark} unknown outcomes and {debts} open debts",
+                f"the last run left {count(dark, 'unknown outcome')} and "
+                f"{count(debts, 'open debt')}",
                 hint="pmrunbook --resume goes on with it; pmrunbook --new starts afresh",
             )
         return new_run()
@@ -288,7 +286,8 @@ class Mission:
             recorder.say("somebody broke our lock: stopping", "error", host=where)
             self.stop()
 
-        return SiteLock(lambda: writers.writer(self.site.host(host)), host, me, lost)
+        past = recorder.state.runs
+        return SiteLock(lambda: writers.writer(self.site.host(host)), host, me, lost, past)
 
     def _why(self) -> str:
         what = ", ".join(self._steps) or self.runbook.title

@@ -11,6 +11,9 @@ from runbook.model import Event, Status
 LIVE = frozenset({"output", "reading", "message"})
 """Kinds of events that are shown but not journalled: they decide nothing."""
 
+RUNS = ("run", "resume")
+"""Modes that go through the runbook; the others take back, or end what is open."""
+
 
 @dataclass(slots=True)
 class ActionState:
@@ -93,9 +96,8 @@ class RunState:
     run: str = ""
     mode: str = ""
     operator: str = ""
-    inventory: str = ""  # digest
-    runbook: str = ""  # digest
-    asked: Mapping[str, Any] = field(default_factory=dict)  # steps and hosts it was limited to
+    begun: Mapping[str, Any] = field(default_factory=dict)  # the run that `--resume` goes on with
+    runs: list[str] = field(default_factory=list)  # the ids of all that this journal knows
     started: float = 0.0
     ended: float = 0.0
     exit: int | None = None
@@ -150,9 +152,9 @@ def _run_started(state: RunState, event: Event, data: Data) -> None:
     state.run = str(data["run"])
     state.mode = str(data.get("mode", "run"))
     state.operator = str(data.get("operator", ""))
-    state.inventory = str(data.get("inventory", ""))
-    state.runbook = str(data.get("runbook", ""))
-    state.asked = data.get("asked", {})
+    state.runs.append(state.run)
+    if state.mode in RUNS:
+        state.begun = data
     state.started, state.ended, state.exit, state.why = event.at, 0.0, None, ""
     state.waiting = ""
     for step_id, title in data.get("steps", {}).items():
@@ -190,6 +192,8 @@ def _stage(state: RunState, event: Event, data: Data) -> None:
 
 
 def _start(state: RunState, event: Event, data: Data) -> None:
+    if state.mode not in RUNS:
+        state.begun = {}  # only now: an undo that did nothing is no reason not to go on
     action = data["action"]
     step = state.step(event.step)
     before = step.actions.get(event.action)

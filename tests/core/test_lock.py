@@ -7,12 +7,19 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from runbook import lock
 from runbook.lock import Holder
 from runbook.model import Reading
+
+
+from runbook.errors import Locked
+from runbook.lock import Holder, SiteLock
+from runbook.model import Reading
+from runbook.ports import Writer
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +66,32 @@ def test_only_the_holder_gives_it_back(root: Path) -> None:
 def test_the_same_run_takes_it_again_after_a_crash() -> None:
     assert sh(lock.take_script(ME)).returncode == 0
     assert sh(lock.take_script(ME)).returncode == 0
+
+
+class Local:
+    """A writer on this machine."""
+
+    def now(self, script: str, timeout: float = 30.0) -> Reading:
+        done = sh(script)
+        return Reading(done.returncode, done.stdout, done.stderr)
+
+
+def test_the_lock_of_a_dead_run_of_this_journal_is_taken_over() -> None:
+    def take(*past: str) -> None:
+        lock_ = SiteLock(lambda: cast("Writer", Local()), "ca", ME, lambda _: None, past)
+        try:
+            lock_.take()
+        finally:
+            lock_.release()
+
+    sh(lock.take_script(Holder("me", "here", "run: ca", "run0")))
+    with pytest.raises(Locked):
+        take("another")
+    take("another", "run0")
+    assert lock.parse(sh(lock.status_script()).stdout) is None
+    sh(lock.take_script(Holder("me", "on another machine", "run: ca", "run0")))
+    with pytest.raises(Locked):
+        take("another", "run0")
 
 
 def test_a_lock_without_a_heartbeat_expires(root: Path) -> None:

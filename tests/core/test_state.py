@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from runbook.model import Event, Status
 from runbook.state import fold
-from tests.core.estate import NAMES, TWO, Fleet, make, site
+from tests.core.estate import NAMES, RUN, TWO, Fleet, make, site
 
 
 def events() -> list[Event]:
@@ -49,6 +49,13 @@ def test_what_was_granted_for_one_run_is_not_granted_for_the_next() -> None:
     assert not fold([*EVENTS, again]).step("two").approved
     resumed = Event("run_started", 9.0, data={"run": "r", "resumed": True})
     assert fold([*EVENTS, resumed]).step("two").approved
+
+
+def test_only_an_undo_that_did_something_ends_what_can_be_resumed() -> None:
+    undo = Event("run_started", 9.0, data={"run": "u", "mode": "undo"})
+    assert fold([*EVENTS, undo]).begun["run"] == RUN
+    start = next(e for e in EVENTS if e.kind == "start")
+    assert not fold([*EVENTS, undo, start]).begun
 
 
 def test_kinds_of_a_later_version_are_passed_over() -> None:
