@@ -45,7 +45,7 @@ def diff(text: str) -> list[Part]:
 
 
 def action(data: Data) -> list[Part]:
-    """One action in full: what it does, what it risks, how it is taken back, its diff."""
+    """One action in full: what it does and risks, how it is taken back, its diff, its scripts."""
     do, undo = data["do"], data["undo"]
     parts: list[Part] = [
         (f"{data['title']}\n\n", "strong"),
@@ -64,16 +64,34 @@ def action(data: Data) -> list[Part]:
     parts += [("does    ", "dim"), *_does(do)]
     if data.get("diff"):
         parts += ["\n", *diff(str(data["diff"]))]
+    parts += _script("what it runs", do.get("script"))
+    parts += _script("only where this fails", do.get("done"))
+    for title, key in _TAKES_BACK.items():
+        parts += _script(title, undo.get(key))
     return parts
+
+
+_TAKES_BACK = {
+    "what takes it back": "script",
+    "what runs before the backup is put back": "first",
+    "what runs after the backup was put back": "then",
+}
+
+
+def _script(title: str, text: str | None) -> list[Part]:
+    """A script, which is long, behind what says in short what it is for."""
+    if not text:
+        return []
+    lines = text.strip("\n").split("\n")
+    return [(f"\n{title}\n", "dim"), *(f"  {line}\n" for line in lines)]
 
 
 def _undo_detail(undo: Data) -> str:
     match undo["kind"]:
         case "Restore":
-            then = [x for x in (undo.get("first"), undo.get("then")) if x]
-            return ", from the backup kept on the host" + "".join(f"; runs {x}" for x in then)
+            return ", from the backup kept on the host"
         case "Compensate":
-            return f" by: {undo['script']}"
+            return ", by a script"
         case "Irreversible":
             return f": {undo['reason']}"
         case _:
@@ -88,11 +106,7 @@ def _does(do: Data) -> list[Part]:
         case "RemoveFile":
             return [f"removes {do['path']}\n"]
         case "Script":
-            lines = str(do["script"]).strip("\n").split("\n")
-            parts: list[Part] = ["runs as root\n", *[f"  {line}\n" for line in lines]]
-            if do["done"]:
-                parts += [("only where this fails\n", "dim"), f"  {do['done']}\n"]
-            return parts
+            return ["runs a script as root\n"]
         case "DnsChange":
             before = ", ".join(do["before"]) or "none"
             after = ", ".join(do["records"]) or "none"
