@@ -132,9 +132,9 @@ class Doing:
         """One batch: read, plan, do, check. A host that fell silent has failed, not finished."""
         plan = self._fresh(step, stage, group)
         failures = [
-            Failure(host, Status.FAILED, self._crew.troubles[host].what)
+            Failure(host, Status.FAILED, trouble.what, cause=trouble)
             for host in group
-            if host in self._crew.troubles
+            if (trouble := self._crew.troubles.get(host))
         ]
         failures += [
             Failure(later.host, Status.FAILED, f"not known: {later.what}")
@@ -233,7 +233,9 @@ class Doing:
 
 
 def _question(step: Step, failure: Failure) -> Question:
-    what = failure.action.title if failure.action else failure.note
+    what, note = failure.note, ""
+    if failure.action:
+        what, note = failure.action.title, failure.note
     choices = (
         Choice("check", "Look again"),
         Choice("retry", "Look, and do it again where it is still needed"),
@@ -248,7 +250,7 @@ def _question(step: Step, failure: Failure) -> Question:
     return Question(
         "unknown" if failure.status is Status.UNKNOWN else "failure",
         f"{failure.host}: {what}" if failure.host else what,
-        "\n".join(x for x in (failure.note, failure.tail, hint) if x),
+        "\n".join(x for x in (note, failure.tail, hint) if x),
         tuple(c for c in choices if c.key not in missing),
         step=step.id,
         host=failure.host,

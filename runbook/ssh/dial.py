@@ -54,13 +54,13 @@ class Dialler:
             ) from error
         except TimeoutError as error:
             raise Unreachable(
-                f"no answer from {hop.place} port {hop.port} within {hop.timeout:g} s",
+                f"no answer from {hop.address} port {hop.port} within {hop.timeout:g} s",
                 hint=f"Try `ssh -v {hop.user}@{hop.address} -p {hop.port}`.",
             ) from error
         except (SSHException, OSError, EOFError) as error:
-            reason = str(error) or "it closed the connection"
+            reason = getattr(error, "strerror", None) or str(error) or "it closed the connection"
             raise Unreachable(
-                f"no connection to {hop.place} port {hop.port}: {reason}",
+                f"no connection to {hop.address} port {hop.port}: {reason}",
                 hint=f"Try `ssh -v {hop.user}@{hop.address} -p {hop.port}`.",
             ) from error
 

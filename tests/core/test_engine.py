@@ -563,7 +563,12 @@ def test_a_host_that_falls_silent_after_the_approval_is_not_passed_over() -> Non
     run.engine.run()
     assert [q.kind for q in run.face.asked] == ["approve", "failure"]
     assert run.face.asked[1].host == "h3"
+    assert run.face.asked[1].title == "h3: does not answer"
+    assert not run.face.asked[1].body  # not the same again
     assert estate.hosts["h3"].values == {"a": "1"}
+    del estate.hosts["h3"].values["a"]
+    with pytest.raises(Unreachable):  # exit 3, as ever where a host does not answer
+        make(estate, site(*NAMES), ROLL, face=Cable("approve", "quit")).engine.run()
 
 
 def test_looking_again_at_a_changed_plan_does_what_was_seen_last() -> None:

@@ -188,6 +188,7 @@ def test_a_host_that_cannot_run_sh_says_so(world: World) -> None:
 def test_nobody_answers(world: World) -> None:
     daemon = world.sshd()
     daemon.stop()
-    with pytest.raises(Unreachable, match="no connection to") as error:
+    said = rf"no connection to [^\s:]+ port {daemon.port}: Connection refused$"
+    with pytest.raises(Unreachable, match=said) as error:
         world.hosts().reader(world.host(daemon)).read([Read("a", "echo a")])
     assert error.value.host == "web1" and "ssh -v" in error.value.hint
