@@ -224,7 +224,9 @@ class Doing:
                 self._crew.settle(state, Status.OK, note="found done by looking")
         left = self._approval.stage(stage).on({failure.host})
         if left and reply.key != "retry":
-            return failure
+            # What was wrong with an action still is; that the host was silent is not.
+            todo = f"to do: {'; '.join(action.title for action in left)}"
+            return failure if failure.action else Failure(failure.host, Status.FAILED, todo)
         if left:
             left = self._fresh(step, stage, {failure.host}).actions
             if failures := self._crew.perform(step.id, left):

@@ -559,12 +559,13 @@ def test_a_host_that_falls_silent_after_the_approval_is_not_passed_over() -> Non
             estate.hosts["h3"].down = question.kind == "approve"
             return super().ask(question)
 
-    run = make(estate, site(*NAMES), ROLL, face=Cable("approve", "retry"))
+    run = make(estate, site(*NAMES), ROLL, face=Cable("approve", "check", "retry"))
     run.engine.run()
-    assert [q.kind for q in run.face.asked] == ["approve", "failure"]
+    assert [q.kind for q in run.face.asked] == ["approve", "failure", "failure"]
     assert run.face.asked[1].host == "h3"
     assert run.face.asked[1].title == "h3: does not answer"
     assert not run.face.asked[1].body  # not the same again
+    assert run.face.asked[2].title == "h3: to do: set a to 1"  # it was looked at: it answers
     assert estate.hosts["h3"].values == {"a": "1"}
     del estate.hosts["h3"].values["a"]
     with pytest.raises(Unreachable):  # exit 3, as ever where a host does not answer
