@@ -207,8 +207,8 @@ class Crew:
             return self._ended(step, action, job.id, Status.UNKNOWN, None, note, error)
         except RunbookError as error:
             # A host that cannot be dialled was sent nothing; after anything else, look.
-            sent = type(error) is not Unreachable
-            status = Status.UNKNOWN if sent else Status.FAILED
+            never = type(error) is Unreachable or self._absent(action.host, job.id)
+            status = Status.FAILED if never else Status.UNKNOWN
             return self._ended(step, action, job.id, status, None, error.what, error)
         expect = action.do.expect if isinstance(action.do, Script) else (0,)
         status, note = judge(outcome, expect)
@@ -216,6 +216,14 @@ class Crew:
         if failure and outcome.exit == shell.DISTRUSTED:
             failure = replace(failure, cause=TrustError(note, host=action.host))
         return replace(failure, tail=outcome.tail.strip()) if failure else None
+
+    def _absent(self, host: str, job: str) -> bool:
+        """Whether the host surely knows nothing of this job, such as one it had no room for."""
+        try:
+            outcome = self._may_change().writer(self._site.host(host)).look(job)
+        except RunbookError:
+            return False
+        return outcome.state is JobState.ABSENT
 
     def _ended(
         self,

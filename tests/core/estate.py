@@ -14,7 +14,7 @@ from pathlib import Path
 
 from runbook.crew import Crew
 from runbook.engine import Engine, Options
-from runbook.errors import LinkLost, Unreachable
+from runbook.errors import LinkLost, StateRefuses, Unreachable
 from runbook.journal import Journal
 from runbook.lock import Holder, SiteLock, release_script
 from runbook.model import (
@@ -56,6 +56,7 @@ class FakeHost:
     ran: list[str] = field(default_factory=list)
     down: bool = False
     lost_link: bool = False
+    full: bool = False
     reads: int = 0
     locked: bool = False
     lent: dict[str, dict[str, SecretRef]] = field(default_factory=dict)
@@ -71,6 +72,8 @@ class FakeHost:
         return Reading(0, self.values[key]) if key in self.values else Reading(1)
 
     def run(self, job: Job, on_output: Callable[[str], None], stop: threading.Event) -> Outcome:
+        if self.full:
+            raise StateRefuses("there is no room for the job")
         if job.id not in self.jobs:
             command = job.script.split("(\n")[-1].split("\n)")[0].strip()
             self.ran.append(command)

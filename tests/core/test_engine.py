@@ -668,6 +668,16 @@ def test_a_host_that_cannot_be_dialled_was_sent_nothing() -> None:
     assert run.recorder.state.step("roll").actions["all/h2/a"].status is Status.FAILED
 
 
+def test_a_host_without_room_for_a_job_has_not_done_it() -> None:
+    estate = fleet()
+    estate.hosts["h1"].full = True
+    run = make(estate, site(*NAMES), ROLL, face=Scripted("approve", "quit"))
+    with pytest.raises(StateRefuses, match="no room"):
+        run.engine.run()
+    assert run.recorder.state.unknown() == ()
+    assert run.recorder.state.step("roll").actions["all/h1/a"].status is Status.FAILED
+
+
 def test_a_face_that_is_gone_does_not_take_the_work_down() -> None:
     estate = fleet()
 
