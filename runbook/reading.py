@@ -92,7 +92,7 @@ def _status(state: RunState, as_json: bool, *, at_work: bool) -> int:
             step["findings"] = list(step["findings"].values())
             step["approved"] = sorted(step["approved"])
         _say(json.dumps(data, default=lambda v: getattr(v, "value", str(v))))
-        return _code(state)
+        return _code(state, at_work=at_work)
     if not state.run:
         _say("no run yet")
         return int(Exit.DONE)
@@ -102,23 +102,27 @@ def _status(state: RunState, as_json: bool, *, at_work: bool) -> int:
     _say(f"run {state.run} by {state.operator}, started {_when(state.started)}, {ended}")
     for step in state.steps.values():
         took = f"  {span(step.ended - step.started)}" if step.ended else ""
-        _say(f"{_word(step.status)} {step.id:12} {step.title}{took}  {step.why}".rstrip())
+        status, why = step.status, step.why
+        if status in (Status.RUNNING, Status.WAITING) and not at_work:
+            status, why = Status.PENDING, "broken off"
+        _say(f"{_word(status)} {step.id:12} {step.title}{took}  {why}".rstrip())
         for check in step.checks.values():
             if check.ok is not True:
                 _say(f"    {verdict(check.ok).word}: {check.title}: {check.observed}")
     for action in state.unknown():
-        unknown = _word(Status.UNKNOWN)
-        _say(f"{unknown} {action.host}: {action.title}  {action.note}".rstrip())
+        # Not even the process that does it knows how it will end.
+        word = _word(action.status if at_work else Status.UNKNOWN)
+        _say(f"{word} {action.host}: {action.title}  {action.note}".rstrip())
     for host, why in state.excluded.items():
         _say(f"{_word(Status.EXCLUDED)} {host}: {why}")
     for debt in state.debts.values():
         _say(f"! open      {debt.host}: {debt.title}, since {_when(debt.since)}")
-    return _code(state)
+    return _code(state, at_work=at_work)
 
 
-def _code(state: RunState) -> int:
-    """0 done, 8 something is unknown, 1 a run ended badly, 7 one was broken off."""
-    if state.unknown():
+def _code(state: RunState, *, at_work: bool) -> int:
+    """0 done, 8 something is unknown, 1 a run ended badly, 7 one is at work or was broken off."""
+    if any(not at_work or action.status is Status.UNKNOWN for action in state.unknown()):
         return int(Exit.UNKNOWN)
     if state.run and state.exit is None:
         return int(Exit.WAITING)

@@ -51,10 +51,25 @@ def test_status_names_what_is_unknown_and_open(run) -> None:  # type: ignore[no-
     assert code == 8
     assert "broken off" in text
     assert "? unknown   h1: set open to 1" in text
+    assert "running" not in text
     assert "the window is open" in text
     assert text.isascii()
     code, text = run("status", "--json")
     assert json.loads(text)["steps"]["roll"]["status"] == "ok"
+
+
+def test_status_of_a_run_at_work_is_not_alarming(run) -> None:  # type: ignore[no-untyped-def]
+    from runbook.inventory import load
+    from runbook.journal import site_folder
+
+    journal = Journal(site_folder(load(INVENTORY).name))  # whoever works has it
+    start = next(e for e in reversed(journal.events) if e.kind == "start")
+    journal.append(start)
+    code, text = run("status")
+    journal.close()
+    assert code == 7
+    assert "> running   h1: set open to 1" in text
+    assert "unknown   h1" not in text
 
 
 def test_debts_are_told_until_they_are_repaid(run) -> None:  # type: ignore[no-untyped-def]
