@@ -299,6 +299,15 @@ def _text(event: Event) -> str:
     return f"{event.host}: {text}" if event.host else text
 
 
+def _title(state: RunState, event: Event) -> str:
+    """What the action was; one that took another back is history with it once it ended well."""
+    if action := state.step(event.step).actions.get(event.action):
+        return action.title
+    undone = event.action.removeprefix("undo:")
+    gone = next((a for a in reversed(state.undone) if a.id == undone), None)
+    return f"take back: {gone.title}" if gone else event.action
+
+
 def _sentence(state: RunState, event: Event) -> tuple[Part, ...]:
     """One line of activity for the event; empty for what is only progress."""
     data = event.data
@@ -322,8 +331,7 @@ def _sentence(state: RunState, event: Event) -> tuple[Part, ...]:
             return (("approved ", "good"), f"{title} by {data.get('by', '')}")
         case "end":
             mark = STATUS[Status(data["status"])]
-            action = state.step(event.step).actions.get(event.action)
-            what = action.title if action else event.action
+            what = _title(state, event)
             note = f": {data['note']}" if data.get("note") else ""
             return ((f"{mark.symbol} {mark.word} ", mark.tone), f"{event.host}: {what}{note}")
         case "check":
@@ -336,8 +344,6 @@ def _sentence(state: RunState, event: Event) -> tuple[Part, ...]:
             return (("✗ unreachable ", "bad"), f"{event.host}: {data['error']}")
         case "excluded":
             return (("⊘ excluded ", "warn"), f"{event.host}: {data.get('reason', '')}")
-        case "undone":
-            return (("↶ undone ", "dim"), f"{event.host}: {event.action}")
         case "debt_repaid":
             return (("repaid ", "good"), f"{event.host}: {data['id']}")
         case "answered":

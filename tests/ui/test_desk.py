@@ -121,6 +121,24 @@ def test_open_debts_are_named_until_they_are_repaid(tmp_path: Path) -> None:
     assert on.debts() == []
 
 
+def test_what_was_taken_back_is_named_by_its_title(tmp_path: Path) -> None:
+    """An action and the one that took it back are history once that ended."""
+    on = desk(tmp_path)
+    actions = {
+        "x/1": {"title": "stop the agent"},
+        "undo:x/1": {"title": "take back: stop the agent", "undoes": "x/1"},
+    }
+    for number, (id_, action) in enumerate(actions.items()):
+        job = {"job": f"j{number}"}
+        on.feed.show(Event("start", 1, "ca", "cm1.example.com", id_, {"action": action, **job}))
+        on.feed.show(Event("end", 2, "ca", "cm1.example.com", id_, {"status": "ok", **job}))
+    on.take()
+    assert [said(list(parts)).partition(" ok ")[2] for _, parts in on.activity] == [
+        "cm1.example.com: stop the agent",
+        "cm1.example.com: take back: stop the agent",
+    ]
+
+
 def test_every_host_stands_under_one_role(tmp_path: Path) -> None:
     on = desk(tmp_path)
     names = [h.name for g in on.groups for h in g.hosts]
