@@ -12,10 +12,6 @@ from typing import cast
 import pytest
 
 from runbook import lock
-from runbook.lock import Holder
-from runbook.model import Reading
-
-
 from runbook.errors import Locked
 from runbook.lock import Holder, SiteLock
 from runbook.model import Reading

@@ -13,7 +13,7 @@ from runbook.errors import Exit
 from runbook.journal import Journal, site_folder
 from runbook.mission import Mission
 from runbook.model import Event, Runbook, Site
-from tests.core.estate import Scripted, site
+from tests.core.estate import TWO, Scripted, site
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 HERE = replace(site("h1"), digest="i" * 64)
-BOOK = Runbook("own", "Own", (), digest="r" * 64)
+BOOK = Runbook("own", "Own", tuple(replace(TWO, id=name) for name in "ab"), digest="r" * 64)
 
 
 def past(*events: Event, **more: object) -> None:
@@ -107,7 +107,7 @@ def test_a_new_run_is_refused_while_an_outcome_is_unknown_or_a_debt_open() -> No
     )
     code, said = refused(Mission(HERE, BOOK, "run"))
     assert code == Exit.REFUSED
-    assert "1 unknown outcomes and 1 open debts" in said
+    assert "1 unknown outcome and 1 open debt" in said
 
 
 def test_a_runbook_knows_the_code_of_a_sites_own_steps(
