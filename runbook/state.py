@@ -31,6 +31,14 @@ class ActionState:
     exit: int | None = None
     note: str = ""
     attempts: int = 1
+    earlier: tuple[ActionState, ...] = ()
+    """Attempts before it that may have left something, the newest first: undo goes back past them,
+    to what was there before the first one."""
+
+    @property
+    def first(self) -> ActionState:
+        """The oldest of its attempts."""
+        return self.earlier[-1] if self.earlier else self
 
 
 @dataclass(slots=True)
@@ -207,6 +215,7 @@ def _start(state: RunState, event: Event, data: Data) -> None:
         action=action,
         started=event.at,
         attempts=before.attempts + 1 if before else 1,
+        earlier=_attempts(before),
     )
     _busy(state, event, str(action["title"]))
     if debt := action.get("opens"):
@@ -214,6 +223,15 @@ def _start(state: RunState, event: Event, data: Data) -> None:
         state.debts[debt["id"]] = OpenDebt(
             debt["id"], event.step, event.host, debt["title"], debt["repay"], event.at
         )
+
+
+def _attempts(before: ActionState | None) -> tuple[ActionState, ...]:
+    """What an action's next attempt stands on; one that never started left nothing."""
+    if before is None:
+        return ()
+    if before.status is Status.PENDING:
+        return before.earlier
+    return (replace(before, earlier=()), *before.earlier)
 
 
 def _end(state: RunState, event: Event, data: Data) -> None:

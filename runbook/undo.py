@@ -41,7 +41,7 @@ def undo_plan(step: Step, state: RunState) -> Plan:
     """What taking `step` back would do; StateRefuses past an action that cannot be undone."""
     done = sorted(
         (a for a in state.step(step.id).actions.values() if not a.id.startswith(PREFIX)),
-        key=lambda a: (a.started, a.id),
+        key=lambda a: (a.first.started, a.id),
         reverse=True,
     )
     for past in done:
@@ -85,15 +85,23 @@ def _opposite(past: ActionState, *, force: bool) -> Script | DnsChange:
             zone=do["zone"],
             name=do["name"],
             rtype=do["rtype"],
-            ttl=int(do["before_ttl"] or do["ttl"]),
-            records=tuple(do["before"]),
+            ttl=int(past.first.action["do"]["before_ttl"] or do["ttl"]),
+            records=tuple(past.first.action["do"]["before"]),
             before=tuple(do["records"]),
             before_ttl=int(do["ttl"]),
         )
     # Nothing to undo, or irreversible and failed: it still leaves the state, it is not done.
-    nothing = how["kind"] in ("Nothing", "Irreversible")
-    script = None if nothing else shell.undo(do, how, past.job, force=force)
-    return Script(script or ":")
+    if how["kind"] in ("Nothing", "Irreversible"):
+        return Script(":")
+    if how["kind"] != "Restore":  # one way back, however often it was done
+        return Script(shell.undo(do, how, past.job, force=force) or ":")
+    # Backup after backup, the newest first: the oldest one has what was there before all of them.
+    back = [
+        shell.undo(a.action["do"], a.action["undo"], a.job, force=force)
+        for a in (past, *past.earlier)
+        if a.action["undo"]["kind"] == "Restore"
+    ]
+    return Script("".join(f"(\n{script}\n) || exit\n" for script in back))
 
 
 class Undo:
@@ -213,7 +221,7 @@ class Undo:
                 and stage_of(a.id) == stage_of(failed.id)
                 and not a.id.startswith(PREFIX)
             ),
-            key=lambda a: (a.started, a.id),
+            key=lambda a: (a.first.started, a.id),
             reverse=True,
         )
         return [_reverse(a, force=force and a.id == failed.undoes) for a in left]
