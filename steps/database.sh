@@ -1,6 +1,8 @@
 # The database behind PuppetDB: role, database and extension, and the file that tells PuppetDB of
 # them. The password is made here, goes to PostgreSQL and into that file, and nowhere else.
-# Set before: etc (PuppetDB's folder), name, user, port.
+# One of the site's own is used with the password it is given.
+# Set before: etc (PuppetDB's folder), host, port, name, user; for one of the site's own: subname,
+# sslmode, sslrootcert (as far as they are given), password.
 set -u
 umask 077
 ini=$etc/conf.d/database.ini
@@ -32,12 +34,9 @@ password() { # the one in PuppetDB's file
     sed -n 's/^[[:space:]]*password[[:space:]]*=[[:space:]]*//p' "$ini" 2>/dev/null | head -n 1
 }
 logs_in() { # as PuppetDB will, by the password in its file
-    pass=$(mktemp) || return 1
-    printf '*:*:*:%s:%s\n' "$user" "$(password)" >"$pass"
-    said=$(cd / && PGPASSFILE=$pass psql -w -qtAX -h localhost -p "$port" -U "$user" -d "$name" -c 'select 1' 2>&1)
-    code=$?
-    rm -f -- "$pass"
-    return "$code"
+    # Of a password file libpq would want more; the environment of this one process is root's alone.
+    said=$(cd / && PGPASSWORD=$(password) PGSSLMODE=${sslmode:-prefer} PGSSLROOTCERT=${sslrootcert:-} \
+        PGCONNECT_TIMEOUT=10 psql -w -qtAX -h "$host" -p "$port" -U "$user" -d "$name" -c 'select 1' 2>&1)
 }
 create_database() {
     running || exit 1
@@ -91,6 +90,21 @@ SQL
     fi
     logs_in || { printf 'Error: %s cannot log in to %s: %s\n' "$user" "$name" "$said" >&2; exit 1; }
     echo "database $name is there, $user logs in by password"
+}
+use_database() { # tried before PuppetDB is: it goes on for ever, and does not tell what is wrong
+    {
+        printf '[database]\nsubname = %s\nusername = %s\n' "$subname" "$user"
+        printf 'password = %s\n' "$password"
+    } >"$ini.new" && chown root:puppetdb -- "$ini.new" && chmod 0640 -- "$ini.new" &&
+        sync -- "$ini.new" && mv -f -T -- "$ini.new" "$ini" || exit 1
+    if ! command -v psql >/dev/null 2>&1; then
+        echo 'there is no psql here to try it with: the start of PuppetDB will show'
+    elif logs_in; then
+        echo "$user logs in to $name on $host"
+    else
+        printf 'Error: the database does not let %s in: %s\n' "$user" "$said" >&2
+        exit 1
+    fi
 }
 drop_database() { # what is in it is kept: it may hold reports that nobody else has
     systemctl stop --quiet puppetdb 2>/dev/null

@@ -36,6 +36,7 @@ ss -Hltnp "sport = :$pc_port" 2>/dev/null |
     sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/listener=\1 \2/p' | sort -u
 [ -e /var/lib/pmrunbook/agent-paused ] && echo 'agent_paused=yes'
 # --- the database ---
+command -v psql >/dev/null 2>&1 && echo 'psql=yes'
 if command -v psql >/dev/null 2>&1 && pd_home=$(getent passwd postgres); then
     pd_sql() { (cd / && pc_within 10 runuser -u postgres -- psql -qtAX -c "$1" "${2:-postgres}" 2>/dev/null); }
     if pd_version=$(pd_sql 'show server_version'); then
@@ -52,7 +53,25 @@ fi
 pd_db=$pd_etc/conf.d/database.ini
 if [ -f "$pd_db" ]; then
     printf 'database_ini=%s\nsubname=%s\nusername=%s\n' "$pd_db" "$(pd_of subname "$pd_db")" "$(pd_of username "$pd_db")"
-    [ -n "$(pd_of password "$pd_db")" ] && echo 'password=yes'
+    pd_word=$(pd_of password "$pd_db")
+    [ -n "$pd_word" ] && echo 'password=yes'
+    # As PuppetDB logs in; the password is in the environment of that one process of root's.
+    if [ -n "$pd_word" ] && command -v psql >/dev/null 2>&1; then
+        pd_place=$(pd_of subname "$pd_db")
+        pd_place=${pd_place#//} pd_query=
+        case $pd_place in *\?*) pd_query="&${pd_place#*\?}" pd_place=${pd_place%%\?*} ;; esac
+        pd_server=${pd_place%%/*} pd_tcp=5432
+        case $pd_server in *:*) pd_tcp=${pd_server##*:} ;; esac
+        pd_option() { case $pd_query in *"&$1="*) pd_x=${pd_query#*"&$1="} && printf %s "${pd_x%%&*}" ;; *) printf %s "$2" ;; esac; }
+        if pd_said=$(cd / && PGPASSWORD=$pd_word PGSSLMODE=$(pd_option sslmode prefer) \
+            PGSSLROOTCERT=$(pd_option sslrootcert '') PGCONNECT_TIMEOUT=8 pc_within 12 psql -w -qtAX \
+            -h "${pd_server%%:*}" -p "$pd_tcp" -U "$(pd_of username "$pd_db")" -d "${pd_place#*/}" \
+            -c 'select 1' 2>&1); then
+            echo 'login=yes'
+        else
+            printf 'login=no %s\n' "$(printf %s "$pd_said" | tr '\n' ' ' | head -c 300)"
+        fi
+    fi
 fi
 # --- its files ---
 pd_list | sed 's/^/list=/'

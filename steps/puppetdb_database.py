@@ -30,7 +30,9 @@ def made(site: Site, store: Store) -> bool:
 
 
 def told(site: Site, store: Store) -> bool:
-    """Whether PuppetDB has a database in its configuration, by a user with a password."""
+    """Whether PuppetDB has a database in its configuration, by a user whom that lets in."""
+    if store.facts.one("login").startswith("no"):
+        return False
     if _given_password(site):
         right = (store.facts.one("subname"), store.facts.one("username"))
         return right == (subname(site), about(site)["database"]["user"])
@@ -46,60 +48,64 @@ def database(site: Site, facts: Facts) -> Planned:
             planned.append(Later(what, "install", store.name))
         elif given := _given_password(site):
             if not told(site, store):
-                planned.append(_tell(site, store, given))
+                planned.append(_use(site, store, given))
         elif local_database(site) and not taken(site, store) and not made(site, store):
-            values = assignments(
-                etc=store.etc, name=own["name"], user=own["user"], port=str(own["port"])
-            )
-            script = values + reads.script("database.sh")
-            planned.append(
-                Action(
-                    id=f"database/{store.name}/create",
-                    host=store.name,
-                    title=f"make role, database {own['name']} and extension pg_trgm, with a "
-                    "password that is made there and shown nowhere",
-                    do=Script(
-                        script + "create_database\n",
-                        saves=(f"{store.etc}/conf.d/database.ini",),
-                        timeout=300.0,
-                    ),
-                    undo=Restore(first=script + "drop_database\n"),
-                )
-            )
+            planned.append(_create(site, store))
     return tuple(planned)
 
 
 def taken(site: Site, store: Store) -> bool:
     """A role of that name is somebody's: setting its password anew could lock them out."""
-    return store.facts.one("role") == "yes" and not told(site, store)
+    return store.facts.one("role") == "yes" and "password" not in store.facts
 
 
-def _tell(site: Site, store: Store, password: SecretRef) -> Action:
+def _script(site: Site, store: Store) -> str:
+    """The functions of database.sh, with what they need."""
     own = about(site)["database"]
-    path = f"{store.etc}/conf.d/database.ini"
-    values = assignments(path=path, subname=subname(site), user=own["user"])
-    script = values + (
-        "set -u\numask 077\n"
-        '{ printf "[database]\\nsubname = %s\\nusername = %s\\n" "$subname" "$user"\n'
-        '    printf "password = %s\\n" "$password"; } >"$path.new" &&\n'
-        '    chown root:puppetdb -- "$path.new" && chmod 0640 -- "$path.new" &&\n'
-        '    sync -- "$path.new" && mv -f -T -- "$path.new" "$path"\n'
+    options = {key: own[key] for key in ("sslmode", "sslrootcert") if key in own}
+    given = assignments(
+        etc=store.etc,
+        host=own["host"],
+        port=str(own["port"]),
+        name=own["name"],
+        user=own["user"],
+        subname=subname(site),
+        **options,
     )
+    return given + reads.script("database.sh")
+
+
+def _ini(store: Store) -> str:
+    return f"{store.etc}/conf.d/database.ini"
+
+
+def _create(site: Site, store: Store) -> Action:
+    script = _script(site, store)
     return Action(
-        id=f"database/{store.name}/tell",
+        id=f"database/{store.name}/create",
         host=store.name,
-        title=f"let PuppetDB use {subname(site)} as {own['user']}",
-        do=Script(script, saves=(path,), secrets=(("password", password),), timeout=120.0),
-        undo=Restore(),
-        diff="".join(
-            f"+{line}\n"
-            for line in (
-                "[database]",
-                f"subname = {subname(site)}",
-                f"username = {own['user']}",
-                "...",
-            )
+        title=f"make role, database {about(site)['database']['name']} and extension pg_trgm, with "
+        "a password that is made there and shown nowhere",
+        do=Script(script + "create_database\n", saves=(_ini(store),), timeout=300.0),
+        undo=Restore(first=script + "drop_database\n"),
+    )
+
+
+def _use(site: Site, store: Store, password: SecretRef) -> Action:
+    user = about(site)["database"]["user"]
+    lines = ("[database]", f"subname = {subname(site)}", f"username = {user}", "...")
+    return Action(
+        id=f"database/{store.name}/use",
+        host=store.name,
+        title=f"let PuppetDB use {subname(site)} as {user}",
+        do=Script(
+            _script(site, store) + "use_database\n",
+            saves=(_ini(store),),
+            secrets=(("password", password),),
+            timeout=120.0,
         ),
+        undo=Restore(),
+        diff="".join(f"+{line}\n" for line in lines),
     )
 
 

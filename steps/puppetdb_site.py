@@ -207,6 +207,11 @@ def wanted_packages(site: Site, facts: Facts, store: Store) -> Packages:
         names = [p for p in ("postgresql-server", "postgresql-contrib") if seen.candidates(p)]
         names = names if "postgresql-server" in names else ["postgresql"]
         wanted |= dict.fromkeys(names, ((),))
+    elif about(site)["database"].get("password") and "psql" not in store.facts:
+        # To try the password with: PuppetDB itself tries for ever, and does not tell.
+        wanted |= dict.fromkeys(
+            [p for p in ("postgresql-client", "postgresql") if seen.candidates(p)][:1], ((),)
+        )
     return choose(seen, wanted)
 
 

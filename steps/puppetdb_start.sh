@@ -29,6 +29,8 @@ explain() {
         why='the database was written by a newer PuppetDB: install that version, or give this one a database of its own' ;;
     *'Connection to '*' refused'* | *'connection attempt failed'* | *'the database system is '*)
         why='the database does not answer' ;;
+    *'Will retry database connection'*)
+        why='the database does not let it in; its log does not tell whether for the address, the user or the password' ;;
     *'does not exist'*) why='the database, or its role, does not exist' ;;
     *'Address already in use'* | *BindException*) why='its port is taken by another program' ;;
     *OutOfMemoryError* | *'insufficient memory'* | *'Could not reserve enough space'*) why='too little memory for its heap' ;;
@@ -48,6 +50,13 @@ serve() { # start | restart
     systemctl "$1" --no-block puppetdb || { explain; exit 1; }
     waited=0
     until said=$(look); do
+        # It tries a database that does not let it in for ever, and says neither why nor so.
+        if [ "$waited" -ge 90 ] && [ "$(tail -c "+$((size + 1))" "$log" 2>/dev/null |
+            grep -c 'Will retry database connection')" -ge 10 ]; then
+            explain
+            [ "$1" = restart ] || systemctl stop --no-block puppetdb
+            exit 1
+        fi
         case $(systemctl is-active puppetdb) in
         active | activating | reloading) ;;
         deactivating) ;;
@@ -55,8 +64,8 @@ serve() { # start | restart
         esac
         [ "$waited" -lt 900 ] || { printf 'PuppetDB is %s after 900 s\n' "${said:-silent}" >&2; explain; exit 1; }
         [ $((waited % 10)) != 0 ] || printf '%s s: %s\n' "$waited" "${said:-not answering yet}"
-        sleep 2
-        waited=$((waited + 2))
+        sleep 5 # each look is a line in its log until it has started
+        waited=$((waited + 5))
     done
     echo "PuppetDB answers after $waited s"
 }

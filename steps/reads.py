@@ -22,7 +22,7 @@ def script(name: str) -> str:
 PACKAGES = ("puppetserver", "puppet-agent", "openvox-server", "openvox-agent")
 DATABASES = ("puppetdb", "openvoxdb")
 TERMINI = ("puppet-terminus-puppetdb", "puppetdb-termini", "openvoxdb-termini")
-POSTGRES = ("postgresql", "postgresql-server", "postgresql-contrib")
+POSTGRES = ("postgresql", "postgresql-server", "postgresql-contrib", "postgresql-client")
 CRL_TIMER = "puppet-crl-refresh"
 """The systemd units that keep a compile master's CRL fresh."""
 
