@@ -21,7 +21,7 @@ from runbook.model import (
 from runbook.shell import quote
 
 from . import reads
-from .layout import Seen, ca_host, see
+from .layout import Seen, ca_host, expected, see
 from .survey import leads_elsewhere
 
 TTL = 300  # seconds: a name that is new should be quick to correct
@@ -134,7 +134,7 @@ def _ask(
 
 
 def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
-    hosts = [h.name for h in site.hosts if facts.reachable(h.name)]
+    hosts = [seen.name for seen in expected(site, facts)]
 
     def judge(facts: Facts) -> Verdict:
         blind = [h for h in hosts if not Seen(h, facts).resolves(site.ca.name)]

@@ -25,7 +25,7 @@ from runbook.model import (
 
 from . import ca_clients, reads
 from .fields import NONE
-from .layout import Seen, ca_host, see
+from .layout import Seen, ca_host, expected, see
 from .shellwords import assignments
 
 NOWHERE = "puppet.pmrunbook.invalid"  # RFC 6761: never resolves
@@ -285,15 +285,21 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
         ]
         return Verdict(not idle, f"not on {', '.join(idle)}" if idle else "on every host", "")
 
+    # One record is proof enough of enrolment; what is said of all hosts is not, without the silent.
+    all_hosts = (*hosts, *(s.name for s in expected(site, facts) if not s.reachable))
     records = tuple((h, reads.proofs(site)) for h in hosts)
+    all_records = tuple((h, reads.proofs(site)) for h in all_hosts)
     probe_at_ca = ((ca.name, reads.CERTIFICATES), (ca.name, reads.authority(site, ca)))
-    agents = tuple((h, reads.AGENT) for h in hosts)
+    agents = tuple((h, reads.AGENT) for h in all_hosts)
     return (
         Check("prove/enrolment", f"a new agent enrols through {site.ca.name}", enrolled, records),
         Check(
-            "prove/left", "nothing is left of the new agent", nothing_left, (*records, *probe_at_ca)
+            "prove/left",
+            "nothing is left of the new agent",
+            nothing_left,
+            (*all_records, *probe_at_ca),
         ),
-        Check("existing/ran", "existing agents ran since", ran, (*records, *agents)),
+        Check("existing/ran", "existing agents ran since", ran, (*all_records, *agents)),
     )
 
 

@@ -27,7 +27,7 @@ from runbook.model import (
 
 from . import ca_name, reads
 from .ca_clients import srv_domain
-from .layout import Seen, ca_host, see
+from .layout import Seen, ca_host, expected, see
 from .shellwords import assignments
 
 TTL = 300
@@ -141,7 +141,7 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
         return ()
     name = record_name(site)
     asked = tuple(Query(name, "SRV", server) for server in site.dns.servers)
-    hosts = [s.name for s in see(site, facts) if s.ruby]
+    hosts = [s.name for s in expected(site, facts) if s.ruby or not s.reachable]
 
     def judge(facts: Facts) -> Verdict:
         bad = []

@@ -421,6 +421,11 @@ def see(site: Site, facts: Facts) -> tuple[Seen, ...]:
     return tuple(Seen(h.name, facts) for h in site.hosts if facts.reachable(h.name))
 
 
+def expected(site: Site, facts: Facts) -> tuple[Seen, ...]:
+    """Every host that was not left out, silent or not: what a check of all hosts is about."""
+    return tuple(Seen(h.name, facts) for h in site.hosts if h.name in facts.hosts)
+
+
 def ca_host(site: Site, facts: Facts) -> Seen:
     """The CA's host."""
     return Seen(site.ca.host, facts)

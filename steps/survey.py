@@ -10,7 +10,7 @@ from runbook.model import Check, Facts, Finding, Query, Severity, Site, Step, Ve
 from . import reads
 from .catalogue import found
 from .expiry import expiries
-from .layout import Seen, ca_host, loopback, see
+from .layout import Seen, ca_host, expected, loopback, see
 
 Findings = Iterator[Finding]
 
@@ -375,11 +375,8 @@ def findings(site: Site, facts: Facts) -> tuple[Finding, ...]:
 
 def one_ca(site: Site, facts: Facts) -> Check:
     """Exactly one server of the site signs certificates; compile masters have a check of theirs."""
-    servers = [
-        h
-        for h in site.hosts
-        if "server" in h.roles and "compiler" not in h.roles and facts.reachable(h.name)
-    ]
+    hosts = [site.host(seen.name) for seen in expected(site, facts)]
+    servers = [h for h in hosts if "server" in h.roles and "compiler" not in h.roles]
 
     def judge(facts: Facts) -> Verdict:
         on = []

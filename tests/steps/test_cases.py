@@ -171,6 +171,16 @@ def test_case(path: Path) -> None:
         assert expected.get("observed", "") in verdicts[check].observed
 
 
+def test_what_is_said_of_all_hosts_is_not_said_without_the_silent() -> None:
+    case = yaml.safe_load((CASES / "ca-nothing-to-do.yaml").read_text())
+    case["hosts"]["silent.lab.test"] = {"error": "no answer", "roles": ["agent", "server"]}
+    site, facts = load(case)
+    asked = {c.id: {host for host, _ in c.reads} for c in RUNBOOK.step("ca").checks(site, facts)}
+    for check in ("one-ca", "name/resolves", "prove/left", "existing/ran"):
+        assert "silent.lab.test" in asked[check]
+    assert "silent.lab.test" not in asked["prove/enrolment"]  # one host that did it is enough
+
+
 def check_finding(finding: Finding) -> None:
     """What every finding owes its reader."""
     assert finding.observed
