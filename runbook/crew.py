@@ -370,6 +370,7 @@ class Crew:
         if len({check.id for check in checks}) < len(checks):
             raise RunbookError(f"step {step} asks two checks of one id", hint="report this")
         began = time.monotonic()
+        dark = set(self.troubles)  # silent already: no check waits for them to come back
         left = list(checks)
         while left:
             wanted: dict[str, list[Read]] = {}
@@ -383,7 +384,8 @@ class Crew:
             for check in left:
                 verdict = _unread(check, facts) or check.judge(facts)
                 verdicts[check.id] = verdict
-                if verdict.ok is not True and spent < check.patience:
+                hopeless = any(host in dark for host, _ in check.reads if not facts.reachable(host))
+                if verdict.ok is not True and spent < check.patience and not hopeless:
                     waiting.append(check)
                     continue
                 self._rec.emit(

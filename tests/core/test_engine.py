@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -480,6 +481,17 @@ def test_verify_proves_nothing_of_a_host_that_is_silent() -> None:
     unknown = {c.id: c.observed for c in checks if c.ok is None}
     assert unknown == dict.fromkeys(("a/h2", "nobody", "two/nothing-left"), "not read: h2")
     assert all(c.ok for c in checks if c.id not in unknown)
+
+
+def test_a_patient_check_does_not_wait_for_a_host_that_was_silent_before() -> None:
+    estate = fleet()
+    make(estate, site(*NAMES), TWO).engine.run()
+    estate.hosts["h2"].down = True
+    patient = replace(TWO, checks=holds("a", "1", patience=60.0, every=20.0))
+    run = make(estate, site(*NAMES), patient, mode="verify", writers=False)
+    began = time.monotonic()
+    assert not run.engine.verify()
+    assert time.monotonic() - began < 10
 
 
 def test_a_check_that_looks_at_nothing_proves_nothing() -> None:
