@@ -93,8 +93,8 @@ def _line(event: Event, data: Mapping[str, Any]) -> list[str]:
         case "end" if data["status"] != "ok":
             return [f"- {at} {event.host}: **{data['status']}** {_cell(data.get('note', ''))}"]
         case "check":
-            said = f"{_cell(data['title'])} {_cell(data['observed'])}"
-            return [f"- {at} {verdict(data['ok']).word}: {said}".rstrip()]
+            said = ": ".join(_cell(x) for x in (data["title"], data["observed"]) if x)
+            return [f"- {at} {verdict(data['ok']).word}: {said}"]
         case "excluded":
             return [f"- {at} left out {event.host}: {_cell(data['reason'])}"]
         case "step_done":

@@ -98,6 +98,7 @@ def test_the_log_and_the_report_tell_both_runs(run) -> None:  # type: ignore[no-
     code, text = run("report")
     assert code == 0
     assert "approved by me" in text
+    assert "passed: h1 has a: as read" in text
     code, text = run("report", "--json")
     assert len(json.loads(text)["runs"]) == 2
 
