@@ -70,6 +70,10 @@ class SudoRefused(Unreachable):
     """sudo on the host refused the password or the user."""
 
 
+class PasswordRefused(SudoRefused):
+    """It was the password: who has the same one need not try it."""
+
+
 class TrustError(RunbookError):
     """A host key or a certificate is not the expected one; nothing was sent."""
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from runbook.errors import RunbookError, SudoRefused, Unreachable
+from runbook.errors import PasswordRefused, RunbookError, SudoRefused, Unreachable
 from runbook.model import Read, Reading
 
 Clock = Callable[[], float]
@@ -154,8 +154,11 @@ class Gate:
         host: str,
         sudo: bool,
         password: Callable[[], str] | None,
+        accepted: Callable[[], None] = lambda: None,
         clock: Clock = time.monotonic,
     ) -> None:
+        """`password` is asked for when sudo asks; `accepted` is told once it let us in."""
+        self._accepted = accepted
         self._ready = f"{token}-in".encode()
         self._mark = f"{token}-ask".encode()
         self._script = script
@@ -190,6 +193,7 @@ class Gate:
         if mark:
             self._out_open = True
             if self._sudo and self._password:
+                self._accepted()
                 self.outbox.append(self._script)
             if after:
                 self._inner.out(after)
@@ -273,8 +277,8 @@ class Gate:
             hint="Try `sudo -l` as that user on the host: it must be allowed to run /bin/sh.",
         )
 
-    def _wrong(self) -> SudoRefused:
-        return SudoRefused(
+    def _wrong(self) -> PasswordRefused:
+        return PasswordRefused(
             "sudo refused the password; it was tried once and will not be tried again",
             host=self._host,
             hint="Correct what `sudo_password` in the inventory refers to and start again.",

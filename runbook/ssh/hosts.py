@@ -13,11 +13,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from fabric import Connection
 from paramiko.ssh_exception import SSHException
 
-from runbook.errors import LinkLost, RunbookError, SudoRefused, TrustError, Unreachable
+from runbook.errors import (
+    LinkLost,
+    PasswordRefused,
+    RunbookError,
+    SudoRefused,
+    TrustError,
+    Unreachable,
+)
 from runbook.model import Host, Read, Reading, Secret, SecretRef, Site
 from runbook.ports import Job, Outcome
 from runbook.shell import lend_script
@@ -66,6 +74,7 @@ class Hosts:
         self._secrets_lock = threading.Lock()
         self._dialler = Dialler(on_first_contact, keepalive)
         self._lines: dict[str, _Line] = {}
+        self._trials: dict[tuple[SecretRef, str], _Trial] = {}
         self._lock = threading.Lock()
 
     def reader(self, host: Host) -> HostReader:
@@ -80,13 +89,19 @@ class Hosts:
             line = self._lines.get(host.name)
             if line is None:
                 password = host.login.sudo_password
-                line = _Line(
-                    host,
-                    self._dialler,
-                    (lambda: self.secret(password).reveal()) if password else None,
-                )
+                line = _Line(host, self._dialler, self._trial(host) if password else None)
                 self._lines[host.name] = line
             return line
+
+    def _trial(self, host: Host) -> _Trial:
+        """The password a host shares with all that have it for the same user."""
+        login = host.login
+        reference = login.sudo_password
+        assert reference is not None  # noqa: S101
+        key = (reference, login.user)
+        if key not in self._trials:
+            self._trials[key] = _Trial(lambda: self.secret(reference).reveal())
+        return self._trials[key]
 
     def close(self) -> None:
         """Closes every connection; durable jobs go on."""
@@ -217,10 +232,51 @@ def _token() -> str:
     return "pm" + randomness.token_hex(16)
 
 
+class _Trial:
+    """A password that many hosts share is tried on one of them before any other.
+
+    A fleet often asks one directory: fifty wrong guesses at once would lock the account.
+    """
+
+    def __init__(self, reveal: Callable[[], str]) -> None:
+        self._reveal = reveal
+        self._turn = threading.Lock()
+        self._trying = ""  # the host whose turn it is
+        self._accepted = False
+        self._refused_by = ""
+
+    def answer(self, host: str) -> str:
+        """The password, once it is this host's turn; PasswordRefused where another refused it.
+
+        Whoever tries it first calls `over` in any case.
+        """
+        if not self._accepted:
+            self._turn.acquire()
+            if self._accepted:
+                self._turn.release()
+            elif self._refused_by:
+                self._turn.release()
+                raise PasswordRefused(
+                    f"not tried here: sudo on {self._refused_by} refused the same password",
+                    host=host,
+                    hint="Correct what `sudo_password` in the inventory refers to and start again.",
+                )
+            else:
+                self._trying = host
+        return self._reveal()
+
+    def over(self, host: str, *, accepted: bool = False, refused: bool = False) -> None:
+        """What became of it there, if it was its turn; the others go on."""
+        if self._trying == host:
+            self._trying, self._accepted = "", accepted
+            self._refused_by = host if refused else ""
+            self._turn.release()
+
+
 class _Line:
     """The connection of one host. Whoever uses it holds `lock`."""
 
-    def __init__(self, host: Host, dialler: Dialler, password: Callable[[], str] | None) -> None:
+    def __init__(self, host: Host, dialler: Dialler, password: _Trial | None) -> None:
         self.host = host
         self.lock = threading.Lock()
         self._dialler = dialler
@@ -254,24 +310,30 @@ class _Line:
     def talk(self, token: str, script: bytes, inner: Talk) -> int:
         """Runs `script` as root; the exit status, -1 when `inner` was done before the end."""
         connection = self.dial()
-        login = self.host.login
+        login, name, trial = self.host.login, self.host.name, self._password
         gate = Gate(
             token,
             script,
             inner,
-            host=self.host.name,
+            host=name,
             sudo=login.sudo,
-            password=self._password,
+            password=partial(trial.answer, name) if trial else None,
+            accepted=partial(trial.over, name, accepted=True) if trial else lambda: None,
         )
+        refused = False
         try:
-            status: int = connection.run(gate.command, talk=gate, host=self.host.name)
+            status: int = connection.run(gate.command, talk=gate, host=name)
             gate.check(status)
         except SudoRefused as error:
             self._refused = error if gate.asked else None
+            refused = isinstance(error, PasswordRefused)
             raise
         except LinkLost:
             self.drop()
             raise
+        finally:
+            if trial:
+                trial.over(name, refused=refused)
         return status
 
     def batch(self, reads: Sequence[Read], prelude: str, patience: float) -> Mapping[str, Reading]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,35 @@ def test_a_wrong_password_is_tried_once(
     assert user.attempts().count("incorrect") == 1
     assert daemon.sessions() == 1
     assert "wrong guess" not in caplog.text
+
+
+@pytest.mark.parametrize(("password", "attempts"), [("a wrong guess", 1), (PASSWORD, 0)])
+def test_a_password_that_hosts_share_is_tried_on_one_of_them_first(
+    world: World, user: User, password: str, attempts: int
+) -> None:
+    hosts = world.hosts(password=password)
+    fleet = [replace(as_user(world, world.sshd(), user), name=f"web{n}") for n in range(4)]
+    errors: list[SudoRefused] = []
+    said: list[str] = []
+
+    def read(host: Host) -> None:
+        try:
+            said.append(hosts.reader(host).read([Read("id", "id -u")])["id"].out)
+        except SudoRefused as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=read, args=(host,)) for host in fleet]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert user.attempts().count("incorrect") == attempts
+    if attempts:
+        first = next(e for e in errors if "not tried here" not in e.what)
+        others = [e.what for e in errors if e is not first]
+        assert others == [f"not tried here: sudo on {first.host} refused the same password"] * 3
+    else:
+        assert said == ["0\n"] * 4
 
 
 def test_a_wrong_password_where_sudo_asks_only_once(world: World, user: User) -> None:
