@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import subprocess
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,16 @@ from runbook.model import Facts, HostFacts, Reading, Script
 
 def sh(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["sh"], input=script, capture_output=True, text=True, check=False)
+
+
+def stand_in(folder: Path, **programs: str) -> str:
+    """Programs of this folder that stand before those of the machine, as a line of a script."""
+    folder.mkdir(exist_ok=True)
+    for name, body in programs.items():
+        program = folder / name.replace("_", "-")
+        program.write_text(f"#!/bin/sh\n{body}\n")
+        program.chmod(0o755)
+    return f"PATH={folder}:$PATH\n"
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -72,27 +84,24 @@ def test_a_copy_of_the_code_goes_again_but_for_what_somebody_changed(
 
 def test_undo_of_an_installation_leaves_what_came_later(tmp_path: Path) -> None:
     """Packages are lines of a file here; dpkg-query and apt-get are stand-ins that read it."""
-    tools, state = tmp_path / "bin", tmp_path / "packages"
-    tools.mkdir()
+    state = tmp_path / "packages"
     state.write_text("base:amd64\n")
-    stand_ins = {
-        "dpkg-query": f"sed 's/^/installed /' {state}",
-        "dpkg": ":",
-        "systemctl": "case $1 in is-active) exit 3;; esac",
-        "apt-get": (
+    tools = stand_in(
+        tmp_path / "bin",
+        dpkg_query=f"sed 's/^/installed /' {state}",
+        dpkg=":",
+        systemctl="case $1 in is-active) exit 3;; esac",
+        apt_get=(
             f'case " $* " in *" install "*) echo puppetserver:all >>{state}; '
             f"echo jre:amd64 >>{state};; "
             f'*" purge "*) for p; do grep -vxF -- "$p" {state} >{state}.n; '
             f"mv {state}.n {state}; done;; esac"
         ),
-    }
-    for name, body in stand_ins.items():
-        (tools / name).write_text(f"#!/bin/sh\n{body}\n")
-        (tools / name).chmod(0o755)
+    )
     text = reads.script("install.sh").replace("/var/lib/pmrunbook", str(tmp_path / "var"))
     text = text.replace("/etc/puppet ", f"{tmp_path}/etc-puppet ", 1)
     given = assignments(manager="apt", specs="puppetserver=7", unit="puppetserver")
-    head = f"PATH={tools}:$PATH\n{given}{text}"
+    head = tools + given + text
     done = sh(head + "install_packages\n")
     assert done.returncode == 0, done.stderr
     (tmp_path / "etc-puppet").mkdir()
@@ -155,3 +164,122 @@ def test_only_a_ca_that_serves_nobody_is_taken_away(
     assert cadir.exists() is not gone
     if "web1" in signed:
         assert "web1.pem" in done.stderr
+
+
+# --- the CA's side: sign.sh -----------------------------------------------------------------------
+
+
+def ask(folder: Path, name: str) -> str:
+    """A new key and a request for this certname in the CA's folder; its fingerprint."""
+    csr = folder / "requests" / f"{name}.pem"
+    new = f"openssl req -new -newkey rsa:2048 -nodes -keyout {folder}/key.pem -subj /CN={name}"
+    assert sh(f"{new} -out {csr}").returncode == 0
+    der = ["openssl", "req", "-in", str(csr), "-outform", "der"]
+    seen = hashlib.sha256(subprocess.run(der, check=True, capture_output=True).stdout)
+    return seen.digest().hex(":").upper()
+
+
+@dataclass
+class AtTheCa:
+    """The CA's folders, and its CLI: it signs what waits, and writes down what it was asked."""
+
+    folder: Path
+
+    def run(
+        self, what: str, expected: str = "", legacy: str = "no"
+    ) -> subprocess.CompletedProcess[str]:
+        tools = stand_in(
+            self.folder / "bin",
+            # No Ruby here: OpenSSL prints the same digest of the file that is asked about.
+            ruby=(
+                'for f; do :; done\nopenssl req -in "$f" -outform der -out "$0.der" || exit 1\n'
+                "openssl dgst -sha256 -c \"$0.der\" | sed 's/.*= //' | tr a-f A-F"
+            ),
+            puppetserver=self.cli("--certname"),
+            puppet=self.cli(""),
+        )
+        given = assignments(
+            puppetserver="puppetserver",
+            puppet="puppet",
+            ruby="ruby",
+            legacy=legacy,
+            certname="cm1.lab.test",
+            expected=expected,
+            csrdir=str(self.folder / "requests"),
+            signeddir=str(self.folder / "signed"),
+        )
+        return sh(tools + given + reads.script("sign.sh") + f"{what}\n")
+
+    def cli(self, flag: str) -> str:
+        n = "$4" if flag else "$3"
+        return (
+            f'echo "${{0##*/}} $*" >>{self.folder}/asked; cd {self.folder} || exit 1\n'
+            f'case $2 in sign) mv "requests/{n}.pem" "signed/{n}.pem" ;; '
+            f'clean) rm -f "requests/{n}.pem" "signed/{n}.pem" ;; esac'
+        )
+
+    @property
+    def asked(self) -> list[str]:
+        log = self.folder / "asked"
+        return log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.fixture
+def at_the_ca(tmp_path: Path) -> AtTheCa:
+    for folder in ("requests", "signed"):
+        (tmp_path / folder).mkdir()
+    return AtTheCa(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("legacy", "call"),
+    [
+        ("no", "puppetserver ca sign --certname cm1.lab.test"),
+        ("yes", "puppet cert sign cm1.lab.test"),
+    ],
+)
+def test_the_ca_signs_the_request_that_the_host_made(
+    at_the_ca: AtTheCa, legacy: str, call: str
+) -> None:
+    ours = ask(at_the_ca.folder, "cm1.lab.test")
+    done = at_the_ca.run("sign", ours, legacy)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert at_the_ca.asked == [call]
+
+
+def test_the_ca_signs_no_other_request_under_that_name(at_the_ca: AtTheCa) -> None:
+    ours = ask(at_the_ca.folder, "cm1.lab.test")
+    theirs = ask(at_the_ca.folder, "cm1.lab.test")  # in its place
+    done = at_the_ca.run("sign", ours)
+    assert done.returncode == 4
+    assert ours in done.stderr
+    assert theirs in done.stderr
+    assert at_the_ca.asked == []
+    assert (at_the_ca.folder / "requests" / "cm1.lab.test.pem").exists()
+
+
+@pytest.mark.parametrize("garbage", [None, "", "-----BEGIN CERTIFICATE REQUEST-----\nAA\n"])
+def test_the_ca_signs_nothing_it_cannot_read(at_the_ca: AtTheCa, garbage: str | None) -> None:
+    if garbage is not None:
+        (at_the_ca.folder / "requests" / "cm1.lab.test.pem").write_text(garbage)
+    # Not even where nothing is expected: no digest equals no digest.
+    for expected in ("AA:11", ""):
+        done = at_the_ca.run("sign", expected)
+        assert done.returncode in (1, 4), done
+    assert at_the_ca.asked == []
+
+
+def test_what_is_signed_already_is_fine(at_the_ca: AtTheCa) -> None:
+    ours = ask(at_the_ca.folder, "cm1.lab.test")
+    assert at_the_ca.run("sign", ours).returncode == 0
+    again = at_the_ca.run("sign", ours)
+    assert (again.returncode, again.stdout) == (0, "signed already\n")
+    assert len(at_the_ca.asked) == 1
+
+
+def test_cleaning_twice_asks_the_ca_once(at_the_ca: AtTheCa) -> None:
+    ask(at_the_ca.folder, "cm1.lab.test")
+    for _ in range(2):
+        done = at_the_ca.run("clean")
+        assert done.returncode == 0, done.stderr
+    assert at_the_ca.asked == ["puppetserver ca clean --certname cm1.lab.test"]
