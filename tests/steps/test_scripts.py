@@ -283,3 +283,162 @@ def test_cleaning_twice_asks_the_ca_once(at_the_ca: AtTheCa) -> None:
         done = at_the_ca.run("clean")
         assert done.returncode == 0, done.stderr
     assert at_the_ca.asked == ["puppetserver ca clean --certname cm1.lab.test"]
+
+
+# --- why a server does not start: start.sh and puppetdb_start.sh ----------------------------------
+
+BEFORE = "ERROR [p.t.internal] java.io.IOException: No space left on device\n"  # not of this start
+
+
+def failing(folder: Path, unit: str, said: str, kernel: str = "", state: str = "enabled") -> str:
+    """Stand-ins for a service that writes this to its log when it is started, and is dead then."""
+    (folder / f"{unit}.log").write_text(BEFORE)
+    (folder / "said").write_text(said)
+    (folder / "kernel").write_text(kernel)
+    return stand_in(
+        folder / "bin",
+        systemctl=(
+            f"case $1 in start | restart) cat {folder}/said >>{folder}/{unit}.log; exit 1 ;;\n"
+            f"is-active) echo failed; exit 3 ;; is-enabled) echo {state} ;; esac"
+        ),
+        journalctl=f'case $1 in -k) cat {folder}/kernel ;; *) echo "Starting {unit}" ;; esac',
+        ss="echo 'LISTEN 0 50 *:8140 *:* users:((\"passenger\",pid=77,fd=9))'",
+        sleep=":",
+        ruby="exit 1",
+    )
+
+
+def start_puppetserver(folder: Path, tools: str) -> subprocess.CompletedProcess[str]:
+    given = assignments(ruby="ruby", certname="cm1.lab.test", port="8140", logdir=str(folder))
+    return sh(
+        tools + given + reads.script("serving.sh") + reads.script("start.sh") + "serve start\n"
+    )
+
+
+CAUSES = {
+    "both-ca-services": (
+        "java.lang.IllegalArgumentException: Duplicate implementations found for service protocol "
+        "':CaService':",
+        "ca.cfg switches both CA services on",
+    ),
+    "no-ca-service": (
+        "java.lang.RuntimeException: Service ':CaService' not found",
+        "ca.cfg switches no CA service on",
+    ),
+    "no-certificate": (
+        "INFO [p.s.m.master-service] CA disabled; ignoring SSL initialization for Master\n"
+        "java.lang.IllegalArgumentException: Unable to open 'ssl-cert' file: "
+        "/var/lib/puppet/ssl/certs/cm1.lab.test.pem",
+        "there is no certificate yet",
+    ),
+    "no-crl": (
+        "java.lang.IllegalArgumentException: Non-readable path specified for ssl-crl-path option: "
+        "/var/lib/puppet/ssl/crl.pem",
+        "there is no CRL",
+    ),
+    "half-cleaned": (
+        "java.lang.IllegalStateException: Found master cert '/s/certs/cm1.lab.test.pem' but master "
+        "private key '/s/private_keys/cm1.lab.test.pem' is missing",
+        "the ssldir is half cleaned",
+    ),
+    "partial-ca": (
+        "java.lang.IllegalStateException: Cannot initialize CA with partial state; need all files",
+        "the CA service is on, and its directory is incomplete",
+    ),
+    "wiped": (
+        "java.lang.IllegalArgumentException: :localcacert (/s/certs/ca.pem) could not be found and "
+        "no file at :cacert (/s/ca/ca_crt.pem)",
+        "the CA service is on, and the ssldir was wiped",
+    ),
+    "port": (
+        "java.io.IOException: Failed to bind to 0.0.0.0/0.0.0.0:8140\n"
+        "Caused by: java.net.BindException: Address already in use",
+        "port 8140 is taken by passenger",
+    ),
+    "heap": ("java.lang.OutOfMemoryError: Java heap space", "too little memory for the heap"),
+    "memory": (
+        "# There is insufficient memory for the Java Runtime Environment to continue.",
+        "too little memory for the heap",
+    ),
+    "reserve": (
+        "Error occurred during initialization of VM\n"
+        "Could not reserve enough space for 4194304KB object heap",
+        "too little memory for the heap",
+    ),
+    "permission": (
+        "java.io.FileNotFoundException: /etc/puppet/puppet.conf (Permission denied)",
+        "a file that the user puppet may not read",
+    ),
+    "disk": ("java.io.IOException: No space left on device", "a disk is full"),
+    "unknown": ("java.lang.IllegalStateException: of a new kind", "see the lines above"),
+}
+
+
+@pytest.mark.parametrize(("said", "why"), CAUSES.values(), ids=CAUSES)
+def test_why_puppet_server_does_not_start(tmp_path: Path, said: str, why: str) -> None:
+    done = start_puppetserver(tmp_path, failing(tmp_path, "puppetserver", said + "\n"))
+    assert done.returncode == 1
+    assert f"Error: Puppet Server does not start: {why}" in done.stderr
+
+
+DENIALS = {
+    "apparmor": 'audit: type=1400 apparmor="DENIED" operation="open" profile="java" name="/s/x"',
+    "selinux": "audit: type=1400 avc:  denied  { read } for  pid=9 comm=java name=crl.pem",
+}
+
+
+@pytest.mark.parametrize("denial", DENIALS.values(), ids=DENIALS)
+def test_what_the_kernel_denied_is_shown(tmp_path: Path, denial: str) -> None:
+    kernel = f"eth0: link is up\n{denial}\n"
+    done = start_puppetserver(tmp_path, failing(tmp_path, "puppetserver", "ERROR x\n", kernel))
+    assert f"denied by the kernel:\n{denial}\n" in done.stdout
+    assert "link is up" not in done.stdout
+
+
+CAUSES_OF_PUPPETDB = {
+    "password": (
+        'org.postgresql.util.PSQLException: FATAL: password authentication failed for user "pdb"',
+        "the database refuses the password",
+    ),
+    "newer": (
+        "java.lang.IllegalStateException: Your PuppetDB database contains a schema migration "
+        "numbered 87, but this version of PuppetDB does not recognize that version.",
+        "the database was written by a newer PuppetDB",
+    ),
+    "no-database-server": (
+        "org.postgresql.util.PSQLException: Connection to localhost:5432 refused. Check that the "
+        "hostname and port are correct",
+        "the database does not answer",
+    ),
+    "database-starts": (
+        "org.postgresql.util.PSQLException: FATAL: the database system is starting up",
+        "the database does not answer",
+    ),
+    "no-database": (
+        'org.postgresql.util.PSQLException: FATAL: database "puppetdb" does not exist',
+        "the database, or its role, does not exist",
+    ),
+    "port": ("java.net.BindException: Address already in use", "its port is taken"),
+    "heap": ("java.lang.OutOfMemoryError: Java heap space", "too little memory for its heap"),
+    "no-file": (
+        "java.io.FileNotFoundException: /etc/puppet/puppetserver/ca/ca_crt.pem (No such file or "
+        "directory)",
+        "a file of its configuration is not there",
+    ),
+    "two-lists": (
+        "clojure.lang.ExceptionInfo: Confusing configuration settings found! Both the deprecated "
+        "certificate-whitelist and replacement certificate-allowlist are set.",
+        "certificate-whitelist and certificate-allowlist are both set",
+    ),
+    "disk": ("java.io.IOException: No space left on device", "a disk is full"),
+    "unknown": ("java.lang.IllegalStateException: of a new kind", "see the lines above"),
+}
+
+
+@pytest.mark.parametrize(("said", "why"), CAUSES_OF_PUPPETDB.values(), ids=CAUSES_OF_PUPPETDB)
+def test_why_puppetdb_does_not_start(tmp_path: Path, said: str, why: str) -> None:
+    tools = failing(tmp_path, "puppetdb", said + "\n")
+    given = assignments(ruby="ruby", logdir=str(tmp_path), plain="8080", plain_host="127.0.0.1")
+    done = sh(tools + given + reads.script("puppetdb_start.sh") + "serve restart\n")
+    assert done.returncode == 1
+    assert f"Error: PuppetDB does not start: {why}" in done.stderr
