@@ -29,16 +29,18 @@ explain() {
         why='the database was written by a newer PuppetDB: install that version, or give this one a database of its own' ;;
     *'Connection to '*' refused'* | *'connection attempt failed'* | *'the database system is '*)
         why='the database does not answer' ;;
-    *'Will retry database connection'*)
-        why='the database does not let it in; its log does not tell whether for the address, the user or the password' ;;
+    *_trgm_ops*'does not exist'*) why='the extension pg_trgm is missing in the database' ;;
     *'does not exist'*) why='the database, or its role, does not exist' ;;
     *'Address already in use'* | *BindException*) why='its port is taken by another program' ;;
     *OutOfMemoryError* | *'insufficient memory'* | *'Could not reserve enough space'*) why='too little memory for its heap' ;;
+    # Java calls both of these FileNotFoundException as well.
+    *'Permission denied'*) why='a file that the user puppetdb may not read; the lines above name it' ;;
+    *'No space left'*) why='a disk is full' ;;
     *FileNotFoundException* | *'No such file'*) why='a file of its configuration is not there; the lines above name it' ;;
     *'Confusing configuration settings'*) why='certificate-whitelist and certificate-allowlist are both set' ;;
-    *'No space left'*) why='a disk is full' ;;
-    *pg_trgm*missing*) why='the extension pg_trgm is missing in the database' ;;
-    *'Permission denied'*) why='a file that the user puppetdb may not read; the lines above name it' ;;
+    *'Missing PostgreSQL extension'*) why='the extension pg_trgm is missing in the database' ;;
+    *'Will retry database connection'*)
+        why='the database does not let it in; its log does not tell whether for the address, the user or the password' ;;
     *) why='see the lines above' ;;
     esac
     printf 'Error: PuppetDB does not start: %s\n' "$why" >&2

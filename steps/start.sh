@@ -12,6 +12,8 @@ explain() {
         now=$(stat -c %s "$log" 2>/dev/null || echo 0)
         [ "$now" -ge "$size" ] || size=0
         tail -c "+$((size + 1))" "$log" 2>/dev/null | tail -n 400
+        # Of a masked unit nothing is logged.
+        [ "$(systemctl is-enabled puppetserver 2>/dev/null)" != masked ] || echo 'the unit is masked'
     )
     printf '%s\n' "$said" | grep -iE 'error|exception|caused by|not found|unable' | tail -n 15
     denied=$(
@@ -27,7 +29,8 @@ explain() {
         why='ca.cfg switches both CA services on: leave certificate-authority-disabled-service' ;;
     *"Service ':CaService' not found"*)
         why='ca.cfg switches no CA service on: it needs certificate-authority-disabled-service' ;;
-    *"Unable to open 'ssl-cert' file"*) why='there is no certificate yet: the certificate comes first' ;;
+    *"Unable to open 'ssl-cert' file"*)
+        why='there is no certificate yet, or the user puppet cannot read it: the certificate comes first' ;;
     *"Non-readable path specified for ssl-crl-path"* | *"Unable to open 'ssl-crl"*)
         why='there is no CRL, or the user puppet cannot read it: puppet ssl bootstrap' ;;
     *"private key"*"is missing"*) why='the ssldir is half cleaned: puppet ssl clean, then a new certificate' ;;
@@ -37,9 +40,11 @@ explain() {
         why="port $port is taken by $(ss -Hltnp "sport = :$port" | sed -n 's/.*users:(("\([^"]*\)".*/\1/p' | head -n 1)" ;;
     *OutOfMemoryError* | *"insufficient memory"* | *"Could not reserve enough space"*)
         why='too little memory for the heap in JAVA_ARGS' ;;
-    *"Permission denied"*) why='a file that the user puppet may not read; the lines above name it' ;;
+    *"Permission denied"*)
+        why='a file that the user puppet may not read; the lines above name it'
+        [ -z "$denied" ] || why='the kernel (AppArmor or SELinux) denies it a file; the lines above name it' ;;
     *"No space left"*) why='a disk is full' ;;
-    *masked*) why='the unit is masked: systemctl unmask puppetserver' ;;
+    *"the unit is masked"*) why='the unit is masked: systemctl unmask puppetserver' ;;
     *) why='see the lines above' ;;
     esac
     printf 'Error: Puppet Server does not start: %s\n' "$why" >&2

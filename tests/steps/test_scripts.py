@@ -329,7 +329,7 @@ CAUSES = {
         "INFO [p.s.m.master-service] CA disabled; ignoring SSL initialization for Master\n"
         "java.lang.IllegalArgumentException: Unable to open 'ssl-cert' file: "
         "/var/lib/puppet/ssl/certs/cm1.lab.test.pem",
-        "there is no certificate yet",
+        "there is no certificate yet, or the user puppet cannot read it",
     ),
     "no-crl": (
         "java.lang.IllegalArgumentException: Non-readable path specified for ssl-crl-path option: "
@@ -395,6 +395,19 @@ def test_what_the_kernel_denied_is_shown(tmp_path: Path, denial: str) -> None:
     assert "link is up" not in done.stdout
 
 
+@pytest.mark.parametrize("denial", DENIALS.values(), ids=DENIALS)
+def test_a_denial_is_the_reason_where_permission_is_missing(tmp_path: Path, denial: str) -> None:
+    said = "java.io.FileNotFoundException: /s/x (Permission denied)\n"
+    done = start_puppetserver(tmp_path, failing(tmp_path, "puppetserver", said, denial + "\n"))
+    assert "does not start: the kernel (AppArmor or SELinux) denies it a file" in done.stderr
+
+
+def test_a_masked_unit_logs_nothing(tmp_path: Path) -> None:
+    """systemctl alone says it, to whoever asks for the start."""
+    done = start_puppetserver(tmp_path, failing(tmp_path, "puppetserver", "", state="masked"))
+    assert "Error: Puppet Server does not start: the unit is masked" in done.stderr
+
+
 CAUSES_OF_PUPPETDB = {
     "password": (
         'org.postgresql.util.PSQLException: FATAL: password authentication failed for user "pdb"',
@@ -424,6 +437,24 @@ CAUSES_OF_PUPPETDB = {
         "java.io.FileNotFoundException: /etc/puppet/puppetserver/ca/ca_crt.pem (No such file or "
         "directory)",
         "a file of its configuration is not there",
+    ),
+    "unreadable": (
+        "java.io.FileNotFoundException: /var/lib/puppet/ssl/private_keys/pdb.pem (Permission "
+        "denied)",
+        "a file that the user puppetdb may not read",
+    ),
+    "disk-full-of-java": (
+        "java.io.FileNotFoundException: /var/lib/puppetdb/stockpile/x (No space left on device)",
+        "a disk is full",
+    ),
+    "extension": (
+        'org.postgresql.util.PSQLException: ERROR: operator class "gin_trgm_ops" does not exist '
+        'for access method "gin"',
+        "the extension pg_trgm is missing",
+    ),
+    "extension-told": (
+        "WARN [p.p.s.migrate] Missing PostgreSQL extension `pg_trgm`",
+        "the extension pg_trgm is missing",
     ),
     "two-lists": (
         "clojure.lang.ExceptionInfo: Confusing configuration settings found! Both the deprecated "
