@@ -38,27 +38,29 @@ logs_in() { # as PuppetDB will, by the password in its file
     said=$(cd / && PGPASSWORD=$(password) PGSSLMODE=${sslmode:-prefer} PGSSLROOTCERT=${sslrootcert:-} \
         PGCONNECT_TIMEOUT=10 psql -w -qtAX -h "$host" -p "$port" -U "$user" -d "$name" -c 'select 1' 2>&1)
 }
+tell_puppetdb() { # where its database is, with the password `word`; what else somebody set stays
+    [ -f "$ini" ] || : >"$ini" # Debian's package leaves one with nothing filled in
+    subname=//localhost:$port/$name user=$user word=$word awk '
+        function ours() {
+            print "subname = " ENVIRON["subname"]; print "username = " ENVIRON["user"]
+            print "password = " ENVIRON["word"]; done = 1
+        }
+        /^[[:space:]]*\[/ {inside = $0 ~ /\[database\]/}
+        inside && /^[[:space:]]*(subname|username|password)[[:space:]]*=/ {next}
+        {print}
+        inside && !done && /\[database\]/ {ours()}
+        END {if (!done) {print "[database]"; ours()}}
+    ' "$ini" >"$ini.new" &&
+        chown root:puppetdb -- "$ini.new" && chmod 0640 -- "$ini.new" && sync -- "$ini.new" &&
+        mv -f -T -- "$ini.new" "$ini"
+}
 create_database() {
     running || exit 1
     word=$(password)
     if [ -z "$word" ]; then
         word=$(head -c 30 /dev/urandom | base64 | tr -d '/+=\n')
         [ "${#word}" -ge 30 ] || { echo 'Error: no randomness for a password' >&2; exit 1; }
-        # Debian's package leaves the file with nothing filled in; what else somebody set stays.
-        [ -f "$ini" ] || : >"$ini"
-        subname=//localhost:$port/$name user=$user word=$word awk '
-            function ours() {
-                print "subname = " ENVIRON["subname"]; print "username = " ENVIRON["user"]
-                print "password = " ENVIRON["word"]; done = 1
-            }
-            /^[[:space:]]*\[/ {inside = $0 ~ /\[database\]/}
-            inside && /^[[:space:]]*(subname|username|password)[[:space:]]*=/ {next}
-            {print}
-            inside && !done && /\[database\]/ {ours()}
-            END {if (!done) {print "[database]"; ours()}}
-        ' "$ini" >"$ini.new" || exit 1
-        chown root:puppetdb -- "$ini.new" && chmod 0640 -- "$ini.new" && sync -- "$ini.new" &&
-            mv -f -T -- "$ini.new" "$ini" || exit 1
+        tell_puppetdb || exit 1
     fi
     # Over stdin, and past the server's own log: an argument or a statement log would tell it.
     if ! sql <<SQL; then

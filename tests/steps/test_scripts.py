@@ -473,3 +473,55 @@ def test_why_puppetdb_does_not_start(tmp_path: Path, said: str, why: str) -> Non
     done = sh(tools + given + reads.script("puppetdb_start.sh") + "serve restart\n")
     assert done.returncode == 1
     assert f"Error: PuppetDB does not start: {why}" in done.stderr
+
+
+# --- what PuppetDB is told of its database: database.sh -------------------------------------------
+
+
+def tell_puppetdb(folder: Path, before: str | None) -> str:
+    """What the file is afterwards."""
+    ini = folder / "conf.d" / "database.ini"
+    ini.parent.mkdir()
+    if before is not None:
+        ini.write_text(before)
+    given = assignments(etc=str(folder), name="reports", user="pdb", port="5433", word="s3cret")
+    tools = stand_in(folder / "bin", chown=f'echo "$*" >{folder}/owner')
+    done = sh(tools + given + reads.script("database.sh") + "tell_puppetdb\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (folder / "owner").read_text() == f"root:puppetdb -- {ini}.new\n"
+    assert ini.stat().st_mode & 0o777 == 0o640
+    assert [f.name for f in ini.parent.iterdir()] == ["database.ini"]
+    return ini.read_text()
+
+
+TOLD = "subname = //localhost:5433/reports\nusername = pdb\npassword = s3cret\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, f"[database]\n{TOLD}"),
+        ("", f"[database]\n{TOLD}"),
+        (
+            "[database]\nsubname = //localhost:5432/puppetdb\nusername = puppetdb\npassword =\n",
+            f"[database]\n{TOLD}",
+        ),
+        (
+            "# by hand\n[read-database]\nusername = reader\npassword = other\n\n"
+            "[database] # the one that is written to\n\tpassword=\n# password = foobar\n"
+            "gc-interval = 30\n[other]\nsubname = //x/y\n",
+            "# by hand\n[read-database]\nusername = reader\npassword = other\n\n"
+            f"[database] # the one that is written to\n{TOLD}# password = foobar\n"
+            "gc-interval = 30\n[other]\nsubname = //x/y\n",
+        ),
+        (
+            "[read-database]\npassword = other",
+            f"[read-database]\npassword = other\n[database]\n{TOLD}",
+        ),
+    ],
+    ids=["no-file", "empty", "debian", "more-sections", "no-section"],
+)
+def test_puppetdb_is_told_of_its_database_and_the_rest_stays(
+    tmp_path: Path, before: str | None, after: str
+) -> None:
+    assert tell_puppetdb(tmp_path, before) == after
