@@ -30,8 +30,9 @@ running() {
         waited=$((waited + 1))
     done
 }
-password() { # the one in PuppetDB's file
-    sed -n 's/^[[:space:]]*password[[:space:]]*=[[:space:]]*//p' "$ini" 2>/dev/null | head -n 1
+password() { # the one in PuppetDB's file, of the database it writes to
+    sed -n '/^[[:space:]]*\[database\]/,/^[[:space:]]*\[/s/^[[:space:]]*password[[:space:]]*=[[:space:]]*//p' \
+        "$ini" 2>/dev/null | head -n 1
 }
 logs_in() { # as PuppetDB will, by the password in its file
     # Of a password file libpq would want more; the environment of this one process is root's alone.

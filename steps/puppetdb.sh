@@ -5,8 +5,8 @@ if [ -n "$PC_vendor" ] || [ -d /opt/puppetlabs/server/apps/puppetdb ]; then
 else
     pd_etc=/etc/puppetdb
 fi
-pd_of() { # key, file: a setting of a file of `key = value` lines
-    sed -n "s/^[[:space:]]*$1[[:space:]]*=[[:space:]]*\(.*[^[:space:]]\)[[:space:]]*$/\1/p" "$2" 2>/dev/null | head -n 1
+pd_of() { # key, file, section: a setting of a file of `key = value` lines
+    sed -n "/^[[:space:]]*\[$3\]/,/^[[:space:]]*\[/s/^[[:space:]]*$1[[:space:]]*=[[:space:]]*\(.*[^[:space:]]\)[[:space:]]*$/\1/p" "$2" 2>/dev/null | head -n 1
 }
 pd_named() {
     printf '[%s]\npath=%s\n' "$1" "$2"
@@ -52,12 +52,12 @@ fi
 [ -n "$pd_etc" ] || exit 0
 pd_db=$pd_etc/conf.d/database.ini
 if [ -f "$pd_db" ]; then
-    printf 'database_ini=%s\nsubname=%s\nusername=%s\n' "$pd_db" "$(pd_of subname "$pd_db")" "$(pd_of username "$pd_db")"
-    pd_word=$(pd_of password "$pd_db")
+    printf 'database_ini=%s\nsubname=%s\nusername=%s\n' "$pd_db" "$(pd_of subname "$pd_db" database)" "$(pd_of username "$pd_db" database)"
+    pd_word=$(pd_of password "$pd_db" database)
     [ -n "$pd_word" ] && echo 'password=yes'
     # As PuppetDB logs in; the password is in the environment of that one process of root's.
     if [ -n "$pd_word" ] && command -v psql >/dev/null 2>&1; then
-        pd_place=$(pd_of subname "$pd_db")
+        pd_place=$(pd_of subname "$pd_db" database)
         pd_place=${pd_place#//} pd_query=
         case $pd_place in *\?*) pd_query="&${pd_place#*\?}" pd_place=${pd_place%%\?*} ;; esac
         pd_server=${pd_place%%/*} pd_tcp=5432
@@ -65,7 +65,7 @@ if [ -f "$pd_db" ]; then
         pd_option() { case $pd_query in *"&$1="*) pd_x=${pd_query#*"&$1="} && printf %s "${pd_x%%&*}" ;; *) printf %s "$2" ;; esac; }
         if pd_said=$(cd / && PGPASSWORD=$pd_word PGSSLMODE=$(pd_option sslmode prefer) \
             PGSSLROOTCERT=$(pd_option sslrootcert '') PGCONNECT_TIMEOUT=8 pc_within 12 psql -w -qtAX \
-            -h "${pd_server%%:*}" -p "$pd_tcp" -U "$(pd_of username "$pd_db")" -d "${pd_place#*/}" \
+            -h "${pd_server%%:*}" -p "$pd_tcp" -U "$(pd_of username "$pd_db" database)" -d "${pd_place#*/}" \
             -c 'select 1' 2>&1); then
             echo 'login=yes'
         else
@@ -96,12 +96,12 @@ if [ -n "$pd_began" ]; then
     done
 fi
 # What it could not store it keeps there; its metrics, which count that, are closed to us.
-pd_vardir=$(pd_of vardir "$pd_etc/conf.d/config.ini")
+pd_vardir=$(pd_of vardir "$pd_etc/conf.d/config.ini" global)
 printf 'discarded=%s\n' "$(find "${pd_vardir:-/var/lib/puppetdb}/stockpile/discard" -type f -mtime -1 2>/dev/null | wc -l)"
 # --- what it says of itself, on its plain port: no certificate is asked for there ---
 [ -n "$PC_ruby" ] && [ -n "$pd_began" ] || exit 0
-pd_plain=$(pd_of port "$pd_etc/conf.d/jetty.ini")
-pd_host=$(pd_of host "$pd_etc/conf.d/jetty.ini")
+pd_plain=$(pd_of port "$pd_etc/conf.d/jetty.ini" jetty)
+pd_host=$(pd_of host "$pd_etc/conf.d/jetty.ini" jetty)
 case $pd_host in '' | localhost | 0.0.0.0) pd_host=127.0.0.1 ;; esac
 pc_within 25 "$PC_ruby" --disable-gems -rnet/http -rjson -e '
   host, port = ARGV

@@ -525,3 +525,29 @@ def test_puppetdb_is_told_of_its_database_and_the_rest_stays(
     tmp_path: Path, before: str | None, after: str
 ) -> None:
     assert tell_puppetdb(tmp_path, before) == after
+
+
+@pytest.mark.parametrize(
+    ("ini", "known"),
+    [
+        ("[database]\nsubname = //h/p\nusername = pdb\npassword = s3cret\n", True),
+        ("[read-database]\npassword = other\n[database]\npassword = s3cret\n", True),
+        ("[database]\nsubname = //h/p\npassword =\n[read-database]\npassword = other\n", False),
+        ("[read-database]\npassword = other\n[database]\nsubname = //h/p\n", False),
+    ],
+    ids=["usual", "second-comes-first", "debian", "none"],
+)
+def test_the_password_of_another_database_is_not_that_of_puppetdb(
+    tmp_path: Path, ini: str, known: bool
+) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "database.ini").write_text(ini)
+    given = assignments(etc=str(tmp_path), name="reports", user="pdb", port="5432")
+    done = sh(given + reads.script("database.sh") + "password\n")
+    assert done.stdout.strip() == ("s3cret" if known else "")
+    tools = stand_in(tmp_path / "bin", getent="exit 2", systemctl=":", ss=":")
+    text = reads.script("puppetdb.sh").replace("/etc/puppetdb", str(tmp_path))
+    read = tools + reads.PRELUDE + "\nPC_vendor= PC_ruby= pc_port=8081\n" + text
+    done = sh(read)
+    assert ("password=yes" in done.stdout.splitlines()) is known, done
+    assert "s3cret" not in done.stdout
