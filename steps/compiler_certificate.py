@@ -32,7 +32,7 @@ from runbook.model import (
 from . import reads
 from .ca_certificate import serving
 from .compiler import compilers, enrolment, ready, wanted_names
-from .layout import Seen, ca_host
+from .layout import Seen, ca_host, unknown
 from .shellwords import assignments
 
 RELOAD = 12.0  # seconds a reload of Puppet Server refuses connections (measured: 6 to 11)
@@ -404,26 +404,28 @@ def _certificate_reads(site: Site, name: str) -> tuple[tuple[str, Read], ...]:
 
 def certified(site: Site, name: str) -> Check:
     """Its certificate is the CA's, carries every name, and fits its key."""
+    asked = _certificate_reads(site, name)
 
     def judge(facts: Facts) -> Verdict:
+        if silent := unknown(facts, *asked):
+            return silent
         seen = Seen(name, facts)
-        if not facts.get(site.ca.host, "requests").ok:
-            return Verdict(None, f"{site.ca.host} was not read")
         why = enrolment(site, facts, seen).why
         now = seen.hostcert
         said = f"serial {now.serial}: {', '.join(now.names)}" if now and not why else why
         return Verdict(not why, said, "pmrunbook --step compilers")
 
     title = f"{name} has a certificate for every name"
-    return Check(f"certificate/{name}", title, judge, _certificate_reads(site, name))
+    return Check(f"certificate/{name}", title, judge, asked)
 
 
 def closed(site: Site, facts: Facts) -> tuple[Check, ...]:
     """What the CA was allowed for these requests is taken back."""
+    asked = ((site.ca.host, reads.requests(site)),)
 
     def judge(facts: Facts) -> Verdict:
-        if not facts.get(site.ca.host, "requests").ok:
-            return Verdict(None, f"{site.ca.host} was not read")
+        if silent := unknown(facts, *asked):
+            return silent
         left = "window" in ca_host(site, facts).requests
         said = "still open" if left else "closed"
         return Verdict(not left, said, "pmrunbook debts --repay")
@@ -433,7 +435,7 @@ def closed(site: Site, facts: Facts) -> tuple[Check, ...]:
             "certificate/window",
             "the window for alternative names is closed",
             judge,
-            ((site.ca.host, reads.requests(site)),),
+            asked,
         ),
     )
 

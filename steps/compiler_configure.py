@@ -19,7 +19,7 @@ from runbook.model import (
 from . import ca_clients, reads
 from .compiler import compilers, ready, sizing, wanted_names
 from .files import Edit, changed, writes
-from .layout import Seen
+from .layout import Seen, unknown
 
 CA_ON = "puppetlabs.services.ca.certificate-authority-service/certificate-authority-service"
 CA_OFF = (
@@ -210,11 +210,20 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
 
 def configured(site: Site, name: str) -> Check:
     """Every file says what the site wants, as its own programs read it."""
+    asked = (
+        (name, reads.SOFTWARE),
+        (name, reads.PUPPET_CONF),
+        (name, reads.SERVER_FILES),
+        (name, reads.MACHINE),
+        (site.ca.host, reads.CERTIFICATES),
+    )
 
     def judge(facts: Facts) -> Verdict:
+        if silent := unknown(facts, *asked):
+            return silent
         seen = Seen(name, facts)
         if not ready(seen):
-            return Verdict(False, seen.unread or "no Puppet Server")
+            return Verdict(None, seen.unread) if seen.unread else Verdict(False, "no Puppet Server")
         try:
             wrong = [change.file.path for change in edits(site, facts, seen)]
         except edit.EditError as error:
@@ -229,13 +238,7 @@ def configured(site: Site, name: str) -> Check:
         f"configure/{name}",
         f"{name}'s files are those of a compile master",
         judge,
-        (
-            (name, reads.SOFTWARE),
-            (name, reads.PUPPET_CONF),
-            (name, reads.SERVER_FILES),
-            (name, reads.MACHINE),
-            (site.ca.host, reads.CERTIFICATES),
-        ),
+        asked,
     )
 
 

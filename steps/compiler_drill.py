@@ -22,7 +22,7 @@ from .compiler import compilers, enrolment, port, ready
 from .compiler_configure import refreshes
 from .compiler_start import proved
 from .fields import NONE
-from .layout import Seen, ca_host
+from .layout import Seen, ca_host, unknown
 from .shellwords import assignments
 
 
@@ -189,20 +189,27 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
     ca = site.host(site.ca.host)
 
     def enforced(name: str) -> Check:
-        def judge(facts: Facts) -> Verdict:
-            seen = Seen(name, facts)
-            done = proved(site, facts, ca_host(site, facts), f"crl-{name}", seen)
-            said = "seen to refuse it" if done else "not tried with the certificate it has"
-            return Verdict(done, said, "pmrunbook --step compilers")
-
         asked = (
             (ca.name, reads.proofs(site)),
             (ca.name, reads.CERTIFICATES),
             (name, reads.CERTIFICATES),
         )
+
+        def judge(facts: Facts) -> Verdict:
+            if silent := unknown(facts, *asked):
+                return silent
+            seen = Seen(name, facts)
+            done = proved(site, facts, ca_host(site, facts), f"crl-{name}", seen)
+            said = "seen to refuse it" if done else "not tried with the certificate it has"
+            return Verdict(done, said, "pmrunbook --step compilers")
+
         return Check(f"drill/{name}", f"{name} refuses a revoked certificate", judge, asked)
 
+    requests = (ca.name, reads.requests(site))
+
     def nothing_left(facts: Facts) -> Verdict:
+        if silent := unknown(facts, requests):
+            return silent
         left = "drill" in ca_host(site, facts).requests
         return Verdict(not left, "its folder" if left else "nothing", "pmrunbook debts --repay")
 
@@ -212,7 +219,7 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
             "drill/left",
             "nothing is left of the CRL drill",
             nothing_left,
-            ((ca.name, reads.requests(site)),),
+            (requests,),
         ),
     )
 

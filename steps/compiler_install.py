@@ -18,7 +18,7 @@ from runbook.model import (
 
 from . import reads
 from .compiler import SERVERS, Packages, compilers, packages
-from .layout import Seen, ca_host
+from .layout import Seen, ca_host, unknown
 from .shellwords import assignments
 
 MARK = "/var/lib/pmrunbook/agent-paused"
@@ -107,11 +107,12 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
 
 def installed(site: Site, name: str) -> Check:
     """The host has the version of Puppet Server that the CA's host has."""
+    asked = ((name, reads.SOFTWARE), (site.ca.host, reads.SOFTWARE))
 
     def judge(facts: Facts) -> Verdict:
+        if silent := unknown(facts, *asked):
+            return silent
         seen, ca = Seen(name, facts), ca_host(site, facts)
-        if not ca.reachable:
-            return Verdict(None, f"{ca.name} was not read")
         here = next((f"{p} {seen.packages[p]}" for p in SERVERS if p in seen.packages), "")
         said = here or "no Puppet Server"
         return Verdict(bool(here) and seen.server_version == ca.server_version, said)
@@ -120,7 +121,7 @@ def installed(site: Site, name: str) -> Check:
         f"install/{name}",
         f"{name} has the CA server's version of Puppet Server",
         judge,
-        ((name, reads.SOFTWARE), (site.ca.host, reads.SOFTWARE)),
+        asked,
     )
 
 

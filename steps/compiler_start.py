@@ -26,7 +26,7 @@ from . import ca_proof, reads
 from .ca_certificate import serving
 from .compiler import compilers, enrolment, port, ready, wanted_names
 from .fields import NONE
-from .layout import Seen, ca_host
+from .layout import Seen, ca_host, unknown
 from .shellwords import assignments
 
 OVERDUE = 2 * 3600  # seconds after which the CA's newest CRL has to be everywhere
@@ -102,11 +102,14 @@ def code_checks(site: Site, facts: Facts) -> tuple[Check, ...]:
 
 def same_code(site: Site, name: str) -> Check:
     """No environment is missing: its agents would be given an empty catalog, or production's."""
+    asked = ((name, reads.SOFTWARE), (name, reads.code()), (site.ca.host, reads.code()))
 
     def judge(facts: Facts) -> Verdict:
+        if silent := unknown(facts, *asked):
+            return silent
         here, there = environments(Seen(name, facts)), environments(ca_host(site, facts))
-        if not facts.get(site.ca.host, "code").ok or not there:
-            return Verdict(None, f"the code of {site.ca.host} was not read, or there is none")
+        if not there:
+            return Verdict(None, f"{site.ca.host} has no code to compare with")
         if missing := sorted(there.keys() - here.keys()):
             said = f"without {', '.join(missing)}"
             return Verdict(False, said, "deploy the site's code there, then look again")
@@ -118,7 +121,7 @@ def same_code(site: Site, name: str) -> Check:
         f"code/{name}",
         f"{name} has the code that {site.ca.host} compiles",
         judge,
-        ((name, reads.SOFTWARE), (name, reads.code()), (site.ca.host, reads.code())),
+        asked,
     )
 
 
@@ -252,8 +255,12 @@ def serves(site: Site, facts: Facts, asking: Seen, name: str) -> Check:
     """Services run, every name is answered with a trusted certificate, no CA is served."""
     everybody = members(site, facts)
     names = everybody[name][1]
+    ladder = (asking.name, reads.ladder(everybody))
 
     def judge(facts: Facts) -> Verdict:
+        # The rest can be told without reading the compile master itself.
+        if silent := unknown(facts, ladder):
+            return silent
         at = Seen(asking.name, facts).ladder.get(name, NONE)
         log = f"journalctl -u puppetserver -n 50 --no-pager, on {name}"
         if at.one("error") or not at.one("status"):
@@ -280,7 +287,7 @@ def serves(site: Site, facts: Facts, asking: Seen, name: str) -> Check:
         f"serves/{name}",
         f"{name} serves {asking.name}, by every name",
         judge,
-        ((asking.name, reads.ladder(everybody)), (name, reads.CERTIFICATES)),
+        (ladder, (name, reads.CERTIFICATES)),
         patience=30.0,
         every=5.0,
     )
@@ -319,8 +326,16 @@ def compiles(site: Site, facts: Facts, asking: Seen, name: str) -> Check:
 
 def fresh_crl(site: Site, name: str) -> Check:
     """The CRL on the host is the CA's newest, and something fetches the next one."""
+    asked = (
+        (name, reads.SOFTWARE),
+        (name, reads.CERTIFICATES),
+        (name, reads.SERVER_FILES),
+        (site.ca.host, reads.CERTIFICATES),
+    )
 
     def judge(facts: Facts) -> Verdict:
+        if silent := unknown(facts, *asked):
+            return silent
         seen, ca = Seen(name, facts), ca_host(site, facts)
         here = {c.issuer: c for c in seen.crls("hostcrl")}
         there = {c.issuer: c for c in ca.crls("cacrl")}
@@ -347,12 +362,7 @@ def fresh_crl(site: Site, name: str) -> Check:
         f"crl/{name}",
         f"{name}'s revocation list is the CA's newest, and is kept fresh",
         judge,
-        (
-            (name, reads.SOFTWARE),
-            (name, reads.CERTIFICATES),
-            (name, reads.SERVER_FILES),
-            (site.ca.host, reads.CERTIFICATES),
-        ),
+        asked,
         patience=10.0,
         every=3.0,
     )

@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from runbook.model import Facts, Site
+from runbook.model import Facts, Read, Site, Verdict
 
 from .fields import NONE, Fields, sections
 
@@ -410,6 +410,16 @@ def file_fact(found: Fields) -> FileFact:
     fact = FileFact(path, content, found.one("mode"), found.one("owner"), state)
     # A file that changed while it was read is as good as not read.
     return fact if fact.sha256 == found.one("sha256") else FileFact(path, state="unknown")
+
+
+def unknown(facts: Facts, *asked: tuple[str, Read]) -> Verdict | None:
+    """The verdict where one of these reads gave nothing: neither passed nor failed."""
+    for host, read in asked:
+        got = facts.get(host, read.id)
+        if not got.ok:
+            said = got.err.strip()[:200] or f"exit {got.exit}"
+            return Verdict(None, f"{host} was not read ({read.id}: {said})")
+    return None
 
 
 def loopback(address: str) -> bool:
