@@ -25,7 +25,7 @@ from runbook.model import (
 
 from . import ca_clients, reads
 from .fields import NONE
-from .layout import Seen, ca_host, expected, see
+from .layout import Seen, ca_host, expected, see, unknown
 from .shellwords import assignments
 
 NOWHERE = "puppet.pmrunbook.invalid"  # RFC 6761: never resolves
@@ -264,9 +264,18 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
     """Enrolment by the CA's name was proved for this CA and left nothing; agents ran since."""
     hosts = [s.name for s in see(site, facts) if s.certname]
     ca = site.host(site.ca.host)
+    issuer = (ca.name, reads.CERTIFICATES)
+    records = (issuer, *((h, reads.proofs(site)) for h in hosts))
+    # One record is proof enough of enrolment; what is said of all hosts is not, without the silent.
+    silent_ones = [s.name for s in expected(site, facts) if not s.reachable]
+    all_records = (*records, *((h, reads.proofs(site)) for h in silent_ones))
+    probe_at_ca = (ca.name, reads.authority(site, ca))
+    agents = tuple((h, reads.AGENT) for h in (*hosts, *silent_ones))
 
     def enrolled(facts: Facts) -> Verdict:
         where = [h for h in hosts if proved(site, facts, Seen(h, facts), "ca-enrol")]
+        if not where and (silent := unknown(facts, *records)):
+            return silent
         seen = f"proved on {', '.join(where)}" if where else "not proved for this CA"
         return Verdict(bool(where), seen, "pmrunbook --step ca")
 
@@ -275,6 +284,8 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
         left = [h for h in hosts if "probe" in Seen(h, facts).proofs]
         if "probe_request" in state or "probe_signed" in state:
             left.append(f"the CA on {ca.name}")
+        if not left and (silent := unknown(facts, probe_at_ca, *records)):
+            return silent
         return Verdict(not left, ", ".join(left) or "nothing", "pmrunbook --step ca")
 
     def ran(facts: Facts) -> Verdict:
@@ -283,21 +294,17 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
             for s in see(site, facts)
             if s.name in hosts and runs(site, s) and not proved(site, facts, s, "ca-agent")
         ]
+        if not idle and (silent := unknown(facts, *records, *agents)):
+            return silent
         return Verdict(not idle, f"not on {', '.join(idle)}" if idle else "on every host", "")
 
-    # One record is proof enough of enrolment; what is said of all hosts is not, without the silent.
-    all_hosts = (*hosts, *(s.name for s in expected(site, facts) if not s.reachable))
-    records = tuple((h, reads.proofs(site)) for h in hosts)
-    all_records = tuple((h, reads.proofs(site)) for h in all_hosts)
-    probe_at_ca = ((ca.name, reads.CERTIFICATES), (ca.name, reads.authority(site, ca)))
-    agents = tuple((h, reads.AGENT) for h in all_hosts)
     return (
         Check("prove/enrolment", f"a new agent enrols through {site.ca.name}", enrolled, records),
         Check(
             "prove/left",
             "nothing is left of the new agent",
             nothing_left,
-            (*all_records, *probe_at_ca),
+            (*all_records, probe_at_ca),
         ),
         Check("existing/ran", "existing agents ran since", ran, (*all_records, *agents)),
     )
