@@ -105,6 +105,8 @@ def test_a_password_that_hosts_share_is_tried_on_one_of_them_first(
         thread.start()
     for thread in threads:
         thread.join()
+    if attempts:
+        wait_for(lambda: "incorrect" in user.attempts())
     assert user.attempts().count("incorrect") == attempts
     if attempts:
         first = next(e for e in errors if "not tried here" not in e.what)
