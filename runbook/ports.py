@@ -130,7 +130,7 @@ class Choice:
 class Question:
     """What the engine wants to know of the operator."""
 
-    kind: str  # "approve" | "failure" | "human" | "unknown" | "changed"
+    kind: str  # approve | changed | failure | findings | human | secret | trust | unknown
     title: str
     body: str
     choices: tuple[Choice, ...]
@@ -164,7 +164,7 @@ class Mission(Protocol):
 
     site: Site
     runbook: Runbook
-    mode: str  # "run" | "resume" | "dry-run" | "verify" | "undo"
+    mode: str  # run | resume | dry-run | verify | undo | undo-dry-run | repay
 
     def past(self) -> RunState:
         """The state before this command: the fold of the journal as it is on disk."""

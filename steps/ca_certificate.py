@@ -26,9 +26,9 @@ from .shellwords import assignments
 OUTAGE = 75.0  # seconds: one stop and one start of Puppet Server on two processors
 
 
-def serving(ca: Seen) -> str:
-    """The functions that start and stop this host's Puppet Server."""
-    given = assignments(ruby=ca.ruby, certname=ca.certname, port=str(ca.port))
+def serving(seen: Seen, port: int = 0) -> str:
+    """The functions that start and stop this host's Puppet Server; `port` 0: the CA's."""
+    given = assignments(ruby=seen.ruby, certname=seen.certname, port=str(port or seen.port))
     return given + reads.script("serving.sh")
 
 

@@ -1,4 +1,4 @@
-"""Stages `code`, `start` and `resume` of the compilers step, and what a client finds then."""
+"""Stages `code`, `start` and `run` of the compilers step, and what a client finds then."""
 
 from __future__ import annotations
 
@@ -187,8 +187,9 @@ def _serve(seen: Seen) -> list[Action]:
     enabled = seen.service("puppetserver").get("UnitFileState") == "enabled"
     if not kind and enabled:
         return []
-    given = serving(seen).replace("port=" + str(seen.port), f"port={port(seen)}", 1)
-    script = given + assignments(logdir=log_folder(seen)) + reads.script("start.sh")
+    script = (
+        serving(seen, port(seen)) + assignments(logdir=log_folder(seen)) + reads.script("start.sh")
+    )
     enable = "" if enabled else "systemctl enable --quiet puppetserver || exit 1\n"
     words = {
         "start": "start Puppet Server, wait until it serves",

@@ -80,8 +80,6 @@ class Endpoint:
 EXTRA = ("code", "packages", "served")
 """Reads that may fail without hiding what else is known: whoever needs them looks."""
 
-PP_CLI_AUTH = "1.3.6.1.4.1.34380.1.3.39"
-
 
 def version(text: str) -> tuple[int, ...]:
     """`7.9.5-2+deb12u1` as (7, 9, 5); an empty tuple for what is none."""

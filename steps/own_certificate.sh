@@ -22,9 +22,6 @@ names_in() { # request | certificate, file, names: fails and says which are not 
       abort "the #{kind} does not carry #{missing.join(", ")}" unless missing.empty?
     ' "$1" "$2" $names
 }
-forget() { # what is here of another certificate; the caller saved it
-    rm -f -- "$hostcert" "$hostprivkey" "$hostpubkey" "$requested"
-}
 request() {
     said=$(bootstrap)
     code=$?

@@ -26,5 +26,4 @@ elif command -v yum >/dev/null 2>&1; then
             awk -v p="$p" '$1 ~ "^" p "\\." {sub(/^[0-9]+:/, "", $2); print "candidate=" p " " $2}'
     done
 fi
-command -v getenforce >/dev/null 2>&1 && printf 'selinux=%s\n' "$(getenforce)"
 :

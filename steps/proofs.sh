@@ -1,4 +1,4 @@
-# What the ca step proved here before, and what is left of the probe pc_probe.
+# What the steps proved here before, and what is left of the probe pc_probe.
 for f in /var/lib/pmrunbook/proofs/*; do
     [ -f "$f" ] || continue
     printf '[%s]\n' "${f##*/}"

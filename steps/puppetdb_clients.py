@@ -216,8 +216,9 @@ def _ask_first(site: Site, seen: Seen) -> Action:
 
 
 def _reload(seen: Seen) -> Action:
-    given = serving(seen).replace(f"port={seen.port}", f"port={port(seen)}", 1)
-    script = given + assignments(logdir=log_folder(seen)) + reads.script("start.sh")
+    script = (
+        serving(seen, port(seen)) + assignments(logdir=log_folder(seen)) + reads.script("start.sh")
+    )
     running = seen.service("puppetserver").get("ActiveState") == "active"
     how = "reload" if running else "start"
     return Action(

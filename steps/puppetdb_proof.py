@@ -43,11 +43,6 @@ def target(site: Site) -> str:
 # --- a run through every server -----------------------------------------------------------------
 
 
-def _idle(seen: Seen) -> bool:
-    """Its agent may run: a disabled one stays disabled."""
-    return seen.enrolled and "disabled" not in seen.agent
-
-
 def stored(site: Site, facts: Facts, seen: Seen) -> bool:
     """Whether the record is of this server's certificate and of where everything goes now."""
     return compiler_start.proved(site, facts, seen, "stored", seen) and seen.proofs.get(
