@@ -140,7 +140,7 @@ class Engine:
         for trouble in (self._crew.troubles.get(host) for host in silent):
             if trouble and not isinstance(self._hindrance, TrustError):
                 self._hindrance = trouble
-        self._done(step, Status.BLOCKED if left else Status.PENDING, "; ".join(left))
+        self._done(step, Status.BLOCKED if left else Status.PENDING, "; ".join(left) or plan.gist)
 
     def _carry_out(self, step: Step) -> tuple[Status, str]:
         self._need(step)

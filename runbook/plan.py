@@ -14,6 +14,7 @@ from typing import Any
 
 from runbook.errors import RunbookError
 from runbook.model import Action, Facts, Later, Risk, Rollout, Site, Stage, Step, fingerprint, plain
+from runbook.symbols import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,14 @@ class Plan:
     @property
     def hosts(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(a.host for a in self.actions))
+
+    @property
+    def gist(self) -> str:
+        """How much it is, in a few words."""
+        if self.empty:
+            return "nothing to do"
+        said = f"{count(len(self.actions), 'action')} on {count(len(self.hosts), 'host')}"
+        return f"{said}, {len(self.later)} known later" if self.later else said
 
     @property
     def risk(self) -> Risk:
