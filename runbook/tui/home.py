@@ -98,8 +98,8 @@ class Home(Pane):
         look = self.look
         time_ = self.desk.step_time(step)
         about = self._about(step)
-        room = width - 12 - len(time_) - (len(about) + 2 if about else 0)
-        title = look.cell(step.title or step.id, room)
+        room = width - 13 - len(time_) - (len(about) + 2 if about else 0)
+        title = look.cell(step.title or step.id, room) + " "
         said: list[Part] = [look.word(STATUS[step.status], 12), (title, "plain")]
         if about:
             said.append((about + "  ", "warn"))
