@@ -134,8 +134,9 @@ def _answers(to: argparse.ArgumentParser, *, again: bool = False) -> None:
     group.add_argument(
         "--on-failure",
         default=default(""),
-        choices=["retry", "exclude", "undo", "quit"],
-        help="the answer to a failure (retry: once)",
+        choices=["retry", "exclude", "undo", "force", "quit"],
+        help="the answer to a failure (retry: once; force: in an undo, put back what was there "
+        "before, over what somebody changed since)",
     )
 
 
