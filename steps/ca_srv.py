@@ -50,8 +50,18 @@ def queries(site: Site) -> tuple[Query, ...]:
     return tuple(
         q
         for server in site.dns.servers
-        for q in (Query(name, "SRV", server), *(Query(z, "SOA", server) for z in zones))
+        for q in (
+            Query(name, "SRV", server),
+            *(Query(z, kind, server) for z in zones for kind in ("SOA", "NS")),
+        )
     )
+
+
+def others(site: Site, facts: Facts) -> tuple[str, ...]:
+    """The zone's name servers as it names them: there may be some the inventory leaves out."""
+    zone = ca_name.zone_of(site, facts, record_name(site))
+    found = (facts.answers.get(Query(zone, "NS", s), Answer()).records for s in site.dns.servers)
+    return tuple(sorted({record.rstrip(".").lower() for records in found for record in records}))
 
 
 def as_hosts_see(site: Site) -> Read:
@@ -141,6 +151,7 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
         return ()
     name = record_name(site)
     asked = tuple(Query(name, "SRV", server) for server in site.dns.servers)
+    further = tuple(Query(name, "SRV", server) for server in others(site, facts))
     hosts = [s.name for s in expected(site, facts) if s.ruby or not s.reachable]
 
     def judge(facts: Facts) -> Verdict:
@@ -149,11 +160,20 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
             answer = facts.answers.get(query, Answer(error="not asked"))
             if not leads(site, answer.records):
                 bad.append(f"{query.server}: {answer.error or ', '.join(answer.records) or 'none'}")
+        silent = []
+        for query in further:
+            answer = facts.answers.get(query, Answer(error="not asked"))
+            if answer.error not in ("", "NXDOMAIN"):  # perhaps it is not for us to ask
+                silent.append(f"{query.server} ({answer.error})")
+            elif not leads(site, answer.records):
+                bad.append(f"{query.server}: {', '.join(answer.records) or 'none'}")
         for host in hosts:
             if not leads(site, _seen(Seen(host, facts))):
                 bad.append(f"{host}: {', '.join(_seen(Seen(host, facts))) or 'none'}")
         remedy = "a resolver may remember for a while that there was none: check again later"
-        return Verdict(not bad, "; ".join(bad) or f"on {len(hosts)} hosts", remedy)
+        said = f"at {len(asked) + len(further) - len(silent)} name servers, on {len(hosts)} hosts"
+        said += f"; not asked: {', '.join(silent)}" if silent else ""
+        return Verdict(not bad, "; ".join(bad) or said, remedy)
 
     return (
         Check(
@@ -161,7 +181,7 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
             f"{name} leads to {site.ca.name}, from every name server and host",
             judge,
             tuple((h, as_hosts_see(site)) for h in hosts),
-            queries=asked,
+            queries=(*asked, *further),
             patience=120.0,
             every=5.0,
         ),
