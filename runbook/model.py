@@ -462,6 +462,10 @@ def _no_checks(site: Site, facts: Facts) -> tuple[Check, ...]:
     return ()
 
 
+def _no_intent(site: Site) -> tuple[str, ...]:
+    return ()
+
+
 def _no_queries(site: Site) -> tuple[Query, ...]:
     return ()
 
@@ -482,6 +486,8 @@ class Stage:
     rollout: bool = False
     always: bool = False
     singly: bool = False  # with `rollout`: one host at a time, whatever the site's batch
+    intent: Callable[[Site], tuple[str, ...]] = _no_intent
+    """What it is about to do as far as the inventory alone tells, a line each: "HOST: ..."."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,6 +187,9 @@ def offline(site: Site, runbook: Runbook, only: tuple[str, ...]) -> int:
                 _say(f"   {item.host}: {what}")
                 script = getattr(getattr(item, "do", None), "script", "")
                 _say(*(f"      {x}" for x in script.strip().splitlines()))
+            intent = stage.intent(site)
+            _say(*(f"   {line}" for line in intent))
             if not planned:
-                _say("   known after the hosts were read")
+                more = "the rest is" if intent else "it is"
+                _say(f"   {more} known after the hosts were read")
     return int(Exit.DONE)

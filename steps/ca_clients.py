@@ -168,4 +168,21 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
     )
 
 
-CLIENTS = Stage("clients", "Every host asks the CA by that name", plan, checks, rollout=True)
+def intent(site: Site) -> tuple[str, ...]:
+    """As far as the inventory tells: who is told, and what."""
+    said = ", ".join(f"{key} = {value}" for key, value in settings(site).items())
+    hosts = [h.name for h in site.hosts if "compiler" not in h.roles and "retired" not in h.roles]
+    if site.ca.clients == "module":
+        hosts = [name for name in hosts if "agent" not in site.host(name).roles]
+    more = f" and {len(hosts) - 5} more" if len(hosts) > 5 else ""
+    return (f"{', '.join(hosts[:5])}{more}: {said} in [main] of puppet.conf",)
+
+
+CLIENTS = Stage(
+    "clients",
+    "Every host asks the CA by that name",
+    plan,
+    checks,
+    rollout=True,
+    intent=intent,
+)

@@ -440,10 +440,20 @@ def closed(site: Site, facts: Facts) -> tuple[Check, ...]:
     )
 
 
+def intent(site: Site) -> tuple[str, ...]:
+    """As far as the inventory tells: who asks for a certificate with which names."""
+    return tuple(
+        f"{h.name}: a request for {', '.join(wanted_names(site, Facts(), h.name))}"
+        for h in site.having("compiler")
+    )
+
+
 BEFORE = (
     Stage("clear", "What is in the way on the host", clear, rollout=True),
     Stage("renew", "What the CA has of an earlier host of that name", renew),
-    Stage("request", "Each host makes its key and its request", request, rollout=True),
+    Stage(
+        "request", "Each host makes its key and its request", request, rollout=True, intent=intent
+    ),
     Stage("window", "The CA may sign alternative names", window),
     Stage("sign", "Fingerprints are compared, and signed", sign),
     Stage("close", "The CA signs no more of them", close, closed, always=True),

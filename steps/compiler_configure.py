@@ -242,4 +242,17 @@ def configured(site: Site, name: str) -> Check:
     )
 
 
-CONFIGURE = Stage("configure", "Its files, before it starts", plan, checks, rollout=True)
+def intent(site: Site) -> tuple[str, ...]:
+    """As far as the inventory tells: [main] of each, and what else its files are for."""
+    lines = []
+    for host in site.having("compiler"):
+        wanted = settings(site, Facts(), host.name).items()
+        said = ", ".join(f"{key} = {value}" for key, value in wanted if value)
+        lines.append(f"{host.name}: {said} in [main] of puppet.conf")
+        lines.append(f"{host.name}: {CA_OFF} in ca.cfg, and not {CA_ON}")
+    return tuple(lines)
+
+
+CONFIGURE = Stage(
+    "configure", "Its files, before it starts", plan, checks, rollout=True, intent=intent
+)

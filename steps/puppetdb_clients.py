@@ -279,9 +279,26 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
     return tuple(connected(site, host.name) for host in servers(site))
 
 
+def intent(site: Site) -> tuple[str, ...]:
+    """As far as the inventory tells: what every server is told."""
+    said = []
+    if about(site):
+        said += [f"server_urls = {','.join(f'https://{url}' for url in urls(site))}"]
+        said += ["storeconfigs_backend = puppetdb"]
+    if processors(site):
+        said += [f"reports with {','.join(processors(site))}"]
+    return tuple(f"{h.name}: {', '.join(said)}" for h in servers(site)) if said else ()
+
+
 STAGES = (
     Stage("terminus", "The terminus on every server", terminus, rollout=True),
     Stage(
-        "connect", "Every server is told, one by one", connect, checks, rollout=True, singly=True
+        "connect",
+        "Every server is told, one by one",
+        connect,
+        checks,
+        rollout=True,
+        singly=True,
+        intent=intent,
     ),
 )

@@ -135,4 +135,12 @@ def _copies(store: Store) -> list[Action | Later]:
     ]
 
 
-CONFIGURE = Stage("configure", "Its files, and who may ask", configure)
+def intent(site: Site) -> tuple[str, ...]:
+    """As far as the inventory tells: its port, and who may ask."""
+    names = ", ".join(h.name for h in site.having("server"))
+    return tuple(
+        f"{h.name}: TLS on port {about(site)['port']}, for {names}" for h in site.having("puppetdb")
+    )
+
+
+CONFIGURE = Stage("configure", "Its files, and who may ask", configure, intent=intent)

@@ -62,6 +62,7 @@ def test_it_runs_from_there(environment: Path) -> None:
         offline = run(environment, "--dry-run", "--offline", "-i", str(example))
         assert offline.returncode == 0, offline.stderr
         assert "[ca]" in offline.stdout
+        assert "in [main] of puppet.conf" in offline.stdout  # what the inventory alone tells
     lab = run(environment, "lab", "status")
     assert lab.returncode == 1
     assert "lab up" in lab.stderr
