@@ -216,7 +216,8 @@ def end(site: Site, facts: Facts) -> Planned:
     """Nothing of it is left: neither certificates, nor nodes in PuppetDB, nor environments."""
     if not about(site):
         return ()
-    ca, due = ca_host(site, facts), not exchanged(site, facts)
+    ca = ca_host(site, facts)
+    due = bool(ca.ca_fingerprint) and not exchanged(site, facts)
     planned: list[Action | Later] = []
     if due or "certificates" in ca.exchange:
         planned.append(
