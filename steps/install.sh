@@ -7,7 +7,8 @@ record=${record:-/var/lib/pmrunbook/installed}
 folders='/etc/puppet /etc/puppetlabs /var/lib/puppet /var/lib/puppetserver /var/cache/puppet
 /var/log/puppet /var/log/puppetserver /var/log/puppetlabs /opt/puppetlabs /run/puppetserver
 /usr/share/puppet /etc/default/puppetserver /etc/sysconfig/puppetserver
-/etc/puppetdb /var/lib/puppetdb /var/log/puppetdb'
+/etc/puppetdb /var/lib/puppetdb /var/log/puppetdb /etc/dbconfig-common
+/etc/postgresql /var/lib/postgresql /var/log/postgresql'
 packages() {
     case $manager in
     apt) dpkg-query -W -f '${db:Status-Status} ${Package}:${Architecture}\n' | sed -n 's/^installed //p' ;;
