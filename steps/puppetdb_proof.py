@@ -37,7 +37,9 @@ from .shellwords import assignments
 def target(site: Site) -> str:
     """Where everything goes, in one word: what a proof is good for."""
     url = site.sections.get("reports", {}).get("url", "")
-    return "|".join((*urls(site), *processors(site), url))
+    own = about(site).get("database", {})
+    database = f"{own['host']}:{own['port']}/{own['name']}" if own else ""
+    return "|".join((*urls(site), database, *processors(site), url))
 
 
 # --- a run through every server -----------------------------------------------------------------

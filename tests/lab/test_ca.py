@@ -20,6 +20,8 @@ from tests.lab.conftest import SPOOL, Seat, jobs_run, must, picture
 
 pytestmark = pytest.mark.lab
 
+COUNTERS = {"serial", "inventory.txt", "infra_crl.pem", "ca_crl.pem"}
+"""A CA's counters go forward only: an older serial would be given out twice."""
 ACCESS_LOGS = ("var/log/puppetserver/*", "var/log/puppetlabs/puppetserver/*")
 """Whoever asks a server how it is, is in its log: looking leaves that trace, as logging in does."""
 
@@ -232,9 +234,7 @@ def test_undo_gives_back_every_file(seat: Seat, before: dict[str, dict[str, str]
     for host in puppet_hosts(lab):
         now = dict(picture(lab, host, confdir(lab, host)))
         differ = {p for p in now.keys() | before[host].keys() if now.get(p) != before[host].get(p)}
-        # A CA's counters go forward only: an older serial would be given out twice.
-        counters = {"serial", "inventory.txt", "infra_crl.pem", "ca_crl.pem"}
-        assert {p for p in differ if p.rsplit("/", 1)[-1] not in counters} == set(), host
+        assert {p for p in differ if p.rsplit("/", 1)[-1] not in COUNTERS} == set(), host
     status = json.loads(must(seat.pmrunbook("status", "--json")))
     assert status["steps"]["ca"]["status"] == "undone"
 
