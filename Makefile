@@ -2,7 +2,7 @@
 PYTHON ?= .venv/bin/python
 BIN = $(dir $(PYTHON))
 
-.PHONY: check lint test unit lab lock bench generate
+.PHONY: check lint test unit faults lock bench generate
 
 check: lint test
 
@@ -17,6 +17,10 @@ test:
 
 unit:
 	$(PYTHON) -m pytest -m "not lab and not ssh and not ui"
+
+# Killed between any two actions, all of them: CI takes every fourth.
+faults:
+	PMRUNBOOK_TEST_ALL=1 PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest tests/lab -k killed
 
 bench:
 	$(PYTHON) tests/bench/bench_ssh.py

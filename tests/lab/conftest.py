@@ -103,7 +103,7 @@ class Seat:
             died += 1
             assert died <= len(places)
         # Hosts work side by side: a process that dies for one may pass the other's place.
-        assert died > 0.8 * len(places), json.loads(left.read_text())
+        assert died >= len(places) - max(2, len(places) // 5), json.loads(left.read_text())
         events = self.events()[past:]
         ended = [e.action for e in events if e.kind == "end" and e.data["status"] == "ok"]
         assert jobs_run(self.lab, hosts) - ran == len(ended)
@@ -121,6 +121,14 @@ def must(done: subprocess.CompletedProcess[str], code: int = 0) -> str:
         f"exit {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
     )
     return done.stdout
+
+
+def some(places: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+    """Every fourth of them, spread over all stages; all with PMRUNBOOK_TEST_ALL=1.
+
+    A resumed run proves everything before it anew, half a minute for each place.
+    """
+    return places if os.environ.get("PMRUNBOOK_TEST_ALL") else places[1::4]
 
 
 def jobs_run(lab: Lab, hosts: Sequence[str]) -> int:
