@@ -28,7 +28,7 @@ from .compiler_start import log_folder
 from .fields import NONE
 from .files import Edit, changed, writes
 from .layout import FileFact, Seen, file_fact
-from .puppetdb_site import about, joined, processors, servers, urls, wanted_terminus
+from .puppetdb_site import about, concerns, joined, processors, servers, urls, wanted_terminus
 from .reads import TERMINI
 from .shellwords import assignments
 
@@ -37,17 +37,12 @@ GONE = ("thin_storeconfigs", "async_storeconfigs")
 """Settings of Puppet 2 and 3: the terminus does not work beside them."""
 
 
-def asks_database(site: Site) -> bool:
-    """Whether servers are to be joined to a PuppetDB."""
-    return bool(about(site))
-
-
 # --- the terminus -------------------------------------------------------------------------------
 
 
 def terminus(site: Site, facts: Facts) -> Planned:
     planned: list[Action | Later] = []
-    for seen in joined(site, facts) if asks_database(site) else ():
+    for seen in joined(site, facts) if about(site) else ():
         if not ready(seen):
             planned.append(Later("the terminus of PuppetDB", "its Puppet Server", seen.name))
             continue
@@ -101,7 +96,7 @@ def reports(site: Site, seen: Seen) -> str:
 def settings(site: Site, seen: Seen) -> dict[str, str]:
     """What Puppet Server has to be told in puppet.conf."""
     wanted: dict[str, str] = {}
-    if asks_database(site):
+    if about(site):
         wanted |= {"storeconfigs": "true", "storeconfigs_backend": "puppetdb"}
     if processors(site):
         wanted["reports"] = reports(site, seen)
@@ -118,7 +113,7 @@ def _puppet_conf(site: Site, seen: Seen) -> Edit:
         if (now := edit.ini_get(data, where, key)) != value:
             said.append(f"{key} = {value}" + (f" (was {now})" if now else ""))
             data = edit.ini_set(data, where, key, value)
-    for key in GONE if asks_database(site) else ():
+    for key in GONE if about(site) else ():
         for where in ("main", "server", "master"):
             if edit.ini_get(data, where, key) is not None:
                 data = edit.ini_delete(data, where, key)
@@ -159,7 +154,7 @@ def _routes(seen: Seen) -> Edit:
 def edits(site: Site, seen: Seen) -> tuple[Edit, ...]:
     """Every file of this server that changes; EditError where one cannot be edited."""
     found = [_puppet_conf(site, seen)]
-    if asks_database(site):
+    if about(site):
         # puppet.conf last: with it the server begins to ask.
         found = [_puppetdb_conf(site, seen), _routes(seen), *found]
     return tuple(changed(found))
@@ -176,7 +171,7 @@ def unread(seen: Seen) -> tuple[str, ...]:
 
 def connect(site: Site, facts: Facts) -> Planned:
     planned: list[Action | Later] = []
-    for seen in joined(site, facts) if about(site) or processors(site) else ():
+    for seen in joined(site, facts) if concerns(site) else ():
         if not ready(seen):
             urls_said = ", ".join(urls(site)) or "the report server"
             planned.append(Later(f"pointing it at {urls_said}", "its Puppet Server", seen.name))
@@ -187,7 +182,7 @@ def connect(site: Site, facts: Facts) -> Planned:
             continue  # a blocker of the step
         if not changes and not unread(seen):
             continue
-        if asks_database(site):
+        if about(site):
             planned.append(_ask_first(site, seen))
         planned += writes("connect", seen.name, changes, _AGAIN)
         planned.append(_reload(seen))
@@ -247,7 +242,7 @@ def connected(site: Site, name: str) -> Check:
             if seen.setting(key, "server").replace(" ", "") != value
         ]
         state = seen.terminus.get("state", NONE)
-        if asks_database(site):
+        if about(site):
             if not any(p in seen.packages for p in TERMINI):
                 wrong.append("no terminus is installed")
             if state.one("facts_terminus") != "puppetdb":
@@ -274,7 +269,7 @@ def connected(site: Site, name: str) -> Check:
 
 
 def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
-    if not (about(site) or processors(site)):
+    if not concerns(site):
         return ()
     return tuple(connected(site, host.name) for host in servers(site))
 
