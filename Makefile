@@ -12,15 +12,17 @@ lint:
 	$(BIN)mypy
 	$(BIN)lint-imports --no-cache
 
+# Labs wait for their Java programs more than they work: two at a time, a module of tests each.
 test:
-	PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest
+	PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest -m "not lab"
+	PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest -m lab --numprocesses 2 --dist loadfile
 
 unit:
 	$(PYTHON) -m pytest -m "not lab and not ssh and not ui"
 
 # Killed between any two actions, all of them: CI takes every fourth.
 faults:
-	PMRUNBOOK_TEST_ALL=1 PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest tests/lab -k killed
+	PMRUNBOOK_TEST_ALL=1 PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest tests/lab -k killed --numprocesses 2 --dist loadfile
 
 bench:
 	$(PYTHON) tests/bench/bench_ssh.py

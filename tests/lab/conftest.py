@@ -30,8 +30,9 @@ def narrate(line: str) -> None:
 
 
 def lab_name(suffix: str) -> str:
-    """A name of this checkout's own, so that two checkouts can test at once."""
-    return f"t{hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]}-{suffix}"
+    """A name of this checkout's and this process's own, so that several can test at once."""
+    whose = f"{ROOT}{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+    return f"t{hashlib.sha256(whose.encode()).hexdigest()[:6]}-{suffix}"
 
 
 @dataclass

@@ -6,6 +6,7 @@ The tests share one estate and build on each other, in the order of the file.
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from pathlib import Path
 
@@ -314,12 +315,13 @@ def test_a_dead_one_is_replaced_under_its_name(seat: Seat) -> None:
     lab, member = seat.lab, members(seat.lab)[0]
     lab.reset(narrate, [member])
     # Somebody else installs packages; and then the power of our installation is pulled.
-    flock = "pack('s s x4 q q i', 1, 0, 0, 0, 0)"  # F_WRLCK, as dpkg itself locks
     hold = (
-        f"open(F, '>>', '/var/lib/dpkg/lock-frontend'); fcntl(F, 6, {flock}) or die; "
+        "$lock = pack('s s x4 q q i', 1, 0, 0, 0, 0); "  # F_WRLCK, as dpkg itself locks
+        "open(F, '>>', '/var/lib/dpkg/lock-frontend'); fcntl(F, 6, $lock) or die; "
         "for (1..600) { sleep 1; last unless system('pgrep -x apt-get') }"
     )
-    must(lab.execute(member, f'perl -e "{hold}" >/dev/null 2>&1 & sleep 1'))
+    must(lab.execute(member, f"perl -e {shlex.quote(hold)} >/dev/null 2>&1 & sleep 1"))
+    must(lab.execute(member, "pgrep -x perl"))
     kill = (
         "until [ -e /usr/bin/puppet ]; do sleep 0.05; done; pkill -9 -x apt-get; pkill -9 -x dpkg"
     )
