@@ -49,6 +49,8 @@ exec 9<&0 </dev/null
   set -- ${_pm_l##*) }
   [ "$2" = "$$" ] || exit 0
   kill -s STOP "$$"; _pm_down "$$" "$_pm_me" "$4"; kill -s KILL "$$"
+  # sudo stops itself when its child is stopped, and would stay so for ever.
+  for _pm_l in 0 1 3; do sleep $_pm_l; kill -s CONT "$PPID" || exit 0; done
 ) >/dev/null 2>&1 &
 _pm_guard=$!
 exec 9<&-

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook.errors import SudoRefused
+from runbook.errors import SudoRefused, Unreachable
 from runbook.model import Host, Read, SecretRef
 from runbook.ports import Job
 from tests.ssh.conftest import PASSWORD, Sshd, User, World, wait_for
@@ -172,3 +172,35 @@ def test_noise_before_the_way_in_is_not_data(world: World, user: User) -> None:
     daemon = world.sshd(extra=f"ForceCommand {noise}\n")
     reading = world.hosts().reader(as_user(world, daemon, user)).read([Read("a", "echo a")])["a"]
     assert (reading.exit, reading.out, reading.err) == (0, "a\n", "")
+
+
+def sudos() -> set[str]:
+    """The process ids of every sudo that lets one of our shells in."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if words[0] == b"sudo" and any(w.endswith(b"-ask") for w in words):
+                found.add(path.parent.name)
+    return found
+
+
+def test_nothing_of_a_read_stays_when_the_connection_goes(world: World, user: User) -> None:
+    """sudo stops itself with its child, so it has to be woken when the child is ended."""
+    daemon, before = world.sshd(), sudos()
+    hosts = world.hosts()
+    mark = world.folder / "reading"
+
+    def read() -> None:
+        with contextlib.suppress(Unreachable):
+            script = f": >{mark}; i=0; while [ $i -lt 300 ]; do sleep 1; i=$((i+1)); done"
+            hosts.reader(as_user(world, daemon, user)).read([Read("a", script, timeout=300)])
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    wait_for(mark.exists)
+    assert sudos() - before
+    daemon.stop()
+    wait_for(lambda: not sudos() - before, 15)
+    hosts.close()
+    thread.join(30)
