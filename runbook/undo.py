@@ -78,7 +78,7 @@ def _reverse(past: ActionState, *, force: bool) -> Action:
 
 
 def _opposite(past: ActionState, *, force: bool) -> Script | DnsChange:
-    do, how = past.action["do"], past.action["undo"]
+    do = past.action["do"]
     if do["kind"] == "DnsChange":
         return DnsChange(
             server=do["server"],
@@ -90,18 +90,18 @@ def _opposite(past: ActionState, *, force: bool) -> Script | DnsChange:
             before=tuple(do["records"]),
             before_ttl=int(do["ttl"]),
         )
-    # Nothing to undo, or irreversible and failed: it still leaves the state, it is not done.
-    if how["kind"] in ("Nothing", "Irreversible"):
-        return Script(":")
-    if how["kind"] != "Restore":  # one way back, however often it was done
-        return Script(shell.undo(do, how, past.job, force=force) or ":")
-    # Backup after backup, the newest first: the oldest one has what was there before all of them.
+    # Attempt after attempt, the newest first: the oldest one knows what was there before all of
+    # them. What was done in the same way several times is taken back once. Nothing to undo, or
+    # irreversible and failed: it still leaves the state, it is not done.
     back = [
         shell.undo(a.action["do"], a.action["undo"], a.job, force=force)
         for a in (past, *past.earlier)
-        if a.action["undo"]["kind"] == "Restore"
+        if a.action["undo"]["kind"] in ("Restore", "Compensate")
     ]
-    return Script("".join(f"(\n{script}\n) || exit\n" for script in back))
+    scripts = tuple(dict.fromkeys(script for script in back if script))
+    if len(scripts) == 1:
+        return Script(scripts[0])
+    return Script("".join(f"(\n{script}\n) || exit\n" for script in scripts) or ":")
 
 
 class Undo:

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from runbook import shell
-from runbook.model import Action, Compensate, Event, Restore, Script, Step, WriteFile, plain
+from runbook.model import (
+    Action,
+    Compensate,
+    Event,
+    Nothing,
+    Restore,
+    Script,
+    Step,
+    WriteFile,
+    plain,
+)
 from runbook.state import RunState, fold
 from runbook.undo import undo_plan
 
@@ -84,6 +94,15 @@ def test_a_failed_attempt_counts_and_one_that_never_started_does_not() -> None:
     action = Action("s/h/x", "h", "x", Script("x", saves=("/x",)), Restore())
     state = fold([*done(1, action, "failed"), *done(2, action, "pending"), *done(3, action)])
     assert [a.job for a in state.step("step").actions["s/h/x"].earlier] == ["job1"]
+
+
+def test_every_way_there_is_taken_back_the_newest_first() -> None:
+    """Each attempt knows what was there before it; the last one may have nothing to take back."""
+    first = Action("s/h/x", "h", "x", Script("x"), Compensate("to the folder"))
+    second = Action("s/h/x", "h", "x", Script("x"), Compensate("to the first revision"))
+    third = Action("s/h/x", "h", "x", Script("x"), Nothing())
+    [script] = scripts(fold([*done(1, first), *done(2, second), *done(3, third)]))
+    assert script.index("to the first revision") < script.index("to the folder")
 
 
 def test_what_is_compensated_is_compensated_once() -> None:
