@@ -45,7 +45,7 @@ def parser(*, lab_too: bool = True) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="STEP",
-        help="only this step, and what it needs",
+        help="only this step, and what of its needs was not proved within 12 hours",
     )
     how.add_argument("--host", action="append", default=[], metavar="HOST", help="change only it")
     _answers(top)
@@ -148,6 +148,14 @@ def _verify(to: argparse.ArgumentParser) -> None:
     _common(to, again=True)
     _answers(to, again=True)
     to.add_argument("--step", action="append", default=argparse.SUPPRESS, metavar="STEP")
+    to.add_argument(
+        "what",
+        nargs="?",
+        default="",
+        metavar="TOPIC",
+        help="only this: code (every server has the same), catalogs (every server compiles the "
+        "same)",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -252,8 +260,17 @@ def _mission(args: argparse.Namespace, site: Site) -> int:
     unknown = [name for name in args.host if name not in {h.name for h in site.hosts}]
     if unknown:
         raise UsageError(f"{unknown[0]} is not in the inventory", hint=f"look at {site.source}")
+    topic = args.what if args.topic == "verify" else ""
+    if topic and steps:
+        raise UsageError("verify takes a topic or --step, not both")
     mission = Mission(
-        site, load_runbook(args.runbook), mode, steps=steps, hosts=tuple(args.host), new=args.new
+        site,
+        load_runbook(args.runbook),
+        mode,
+        steps=steps,
+        hosts=tuple(args.host),
+        new=args.new,
+        topic=topic,
     )
     # Textual draws on stderr; a screen needs both ends to be a terminal.
     terminal = sys.stdin.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

@@ -379,6 +379,8 @@ class Crew:
                     wanted.setdefault(host, []).append(read)
             queries = [q for check in left for q in check.queries]
             facts = known.merged(self.gather(wanted, queries, step))
+            while more := _more(left, facts):
+                facts = facts.merged(self.gather(more, (), step))
             spent = time.monotonic() - began
             waiting: list[Check] = []
             for check in left:
@@ -396,6 +398,8 @@ class Crew:
                     ok=verdict.ok,
                     observed=verdict.observed,
                     remedy=verdict.remedy,
+                    detail=verdict.detail,
+                    cell=list(check.cell),
                 )
             left = waiting
             if left and self.stop.wait(min(check.every for check in left)):
@@ -412,6 +416,16 @@ class Crew:
         with ThreadPoolExecutor(min(THREADS, len(names)), thread_name_prefix="host") as pool:
             futures = {name: pool.submit(work, name) for name in names}
         return {name: future.result() for name, future in futures.items()}
+
+
+def _more(checks: Iterable[Check], facts: Facts) -> dict[str, list[Read]]:
+    """What these checks want to be read now, of hosts that answered, and was not read yet."""
+    wanted: dict[str, list[Read]] = {}
+    for check in checks:
+        for host, read in check.then(facts):
+            if facts.reachable(host) and read.id not in facts.hosts[host].readings:
+                wanted.setdefault(host, []).append(read)
+    return wanted
 
 
 def _unread(check: Check, facts: Facts) -> Verdict | None:

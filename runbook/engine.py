@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -32,6 +33,8 @@ from runbook.state import ActionState
 from runbook.symbols import count
 from runbook.undo import PREFIX
 
+STANDS = 12 * 3600.0  # seconds for which a proof holds for a step that needs it
+
 
 class Lock(Protocol):
     """The site's lock; `take` raises Locked. Once it is `lost` nothing more may be changed."""
@@ -51,6 +54,7 @@ class Options:
     steps: tuple[str, ...] = ()  # empty: all
     hosts: tuple[str, ...] = ()  # empty: all
     operator: str = ""
+    topic: str = ""  # verify: only the checks of this name
 
 
 def new_run() -> str:
@@ -79,7 +83,8 @@ class Engine:
         self._lock = lock
         self._undo = undo
         self._locked = False
-        self._due = due(runbook, options.steps)
+        self._topic = options.topic
+        self._due = about(runbook, options.topic) or self._open(options)
         self._scout = Scout(site, runbook, recorder, crew)
         self._approval = Approval(site, recorder, self._scout, options.operator, options.hosts)
         self._limited = bool(options.hosts)
@@ -88,6 +93,27 @@ class Engine:
         self._doing = Doing(
             site, recorder, crew, self._scout, self._approval, lambda: bool(lock and lock.lost)
         )
+
+    def _open(self, options: Options) -> tuple[Step, ...]:
+        """The steps that are due, but for what a step asked for needs and was proved lately.
+
+        With another inventory or runbook nothing counts as proved; once a step is gone through
+        again, so are those after it.
+        """
+        steps = due(self._runbook, options.steps)
+        if options.mode not in ("run", "resume") or not options.steps:
+            return steps
+        now = (self._site.digest, self._runbook.digest)
+        for number, step in enumerate(steps):
+            known = self._rec.state.step(step.id)
+            lately = known.ended > time.time() - STANDS
+            proved = known.status is Status.OK and known.proved_with == now and lately
+            if step.id in options.steps or not proved:
+                return steps[number:]
+            at = time.strftime("%H:%M", time.localtime(known.ended))
+            text = f"{step.title}: proved at {at}; pmrunbook verify asks again"
+            self._rec.say(text, step=step.id)
+        return steps
 
     def run(self) -> None:
         """Every step that is due, in order; returns when all are done, raises otherwise."""
@@ -216,8 +242,25 @@ class Engine:
     def verify(self) -> bool:
         """Ask every check again and plan again: true when all holds and nothing is left to do."""
         self._scout.begin(self._due)
+        if self._topic:
+            return self._on(self._due[0])
         held = [self._verified(step) for step in self._due]
         return all(held)
+
+    def _on(self, step: Step) -> bool:
+        """Ask the checks of one topic."""
+        self._rec.emit("step_started", step.id, title=step.title)
+        silent = self._scout.silent(step)
+        checks = self._scout.checks(step.topics[self._topic])
+        verdicts = self._crew.check(step.id, checks, self._scout.facts)
+        failed = [v for v in verdicts.values() if v.ok is not True]
+        why = [
+            *([f"{count(len(silent), 'host')} cannot be read"] if silent else []),
+            *([f"{count(len(failed), 'check')} not passed"] if failed else []),
+            *([] if checks else ["there is nothing to check"]),
+        ]
+        self._done(step, Status.FAILED if why else Status.OK, "; ".join(why))
+        return not why
 
     def _verified(self, step: Step) -> bool:
         self._rec.emit("step_started", step.id, title=step.title)
@@ -374,6 +417,15 @@ def due(runbook: Runbook, asked: tuple[str, ...]) -> tuple[Step, ...]:
             wanted.add(name)
             left.extend(known[name].needs)
     return tuple(step for step in runbook.steps if step.id in wanted)
+
+
+def about(runbook: Runbook, topic: str) -> tuple[Step, ...]:
+    """The step that knows this topic; none for none, UsageError for one that nobody knows."""
+    known = {name: step for step in runbook.steps for name in step.topics}
+    if topic and topic not in known:
+        hint = f"topics: {', '.join(known)}" if known else "pmrunbook verify asks everything"
+        raise UsageError(f"there is nothing called {topic} to verify", hint=hint)
+    return (known[topic],) if topic else ()
 
 
 def _not_passed(check: Check, verdict: Verdict) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from runbook import __version__
 from runbook.crew import Crew, Stopped
-from runbook.engine import Engine, Options, due, new_run
+from runbook.engine import Engine, Options, about, due, new_run
 from runbook.errors import Exit, Interrupted, RunbookError, StateRefuses, UsageError
 from runbook.journal import Journal, Transcripts, private_folder, read, site_folder
 from runbook.lock import Holder, SiteLock
@@ -70,6 +70,7 @@ class Mission:
         steps: tuple[str, ...] = (),
         hosts: tuple[str, ...] = (),
         new: bool = False,
+        topic: str = "",
     ) -> None:
         self.site = site
         self.runbook = runbook
@@ -77,6 +78,7 @@ class Mission:
         self._steps = steps
         self._hosts = hosts
         self._new = new
+        self._topic = topic
         self._folder = site_folder(site.name)
         self._crew: Crew | None = None
         self._stopped = False
@@ -110,6 +112,7 @@ class Mission:
 
     def _run_with(self, face: Face) -> int:
         due(self.runbook, self._steps)  # a mistyped one must not become the last run's
+        about(self.runbook, self._topic)
         changes = self.mode in CHANGES
         journal = Journal(self._folder) if changes else None
         transcripts = None
@@ -205,7 +208,7 @@ class Mission:
             finally:
                 lock.release()
             return Exit.DONE, "taken back", ""
-        options = Options(self.mode, self._steps, self._hosts, operator())
+        options = Options(self.mode, self._steps, self._hosts, operator(), self._topic)
         engine = Engine(self.site, self.runbook, recorder, crew, options, lock, undo.run)
         if self.mode == "verify":
             good = engine.verify()

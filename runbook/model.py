@@ -434,6 +434,11 @@ class Verdict:
     ok: bool | None
     observed: str
     remedy: str = ""
+    detail: str = ""  # lines that show it, such as a unified diff
+
+
+def _no_more(facts: Facts) -> tuple[tuple[str, Read], ...]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,6 +452,11 @@ class Check:
     queries: tuple[Query, ...] = ()
     patience: float = 0.0  # seconds it may take to become true; then it fails
     every: float = 2.0
+    then: Callable[[Facts], tuple[tuple[str, Read], ...]] = _no_more
+    """What has to be read as well, now that the answers so far are known: asked until it names
+    nothing new. So digests travel first, and only what differs after them."""
+    cell: tuple[str, str] = ("", "")
+    """Its place, row and column, in the table that all such checks of a step are shown as."""
 
 
 # --- steps --------------------------------------------------------------------------------------
@@ -504,6 +514,8 @@ class Step:
     queries: Callable[[Site], tuple[Query, ...]] = _no_queries
     needs: tuple[str, ...] = ()  # ids of steps
     skippable: bool = False
+    topics: Mapping[str, Callable[[Site, Facts], tuple[Check, ...]]] = field(default_factory=dict)
+    """Checks that may be asked for by name, without the rest: `pmrunbook verify TOPIC`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from runbook.errors import Interrupted, Waiting
+from runbook.grid import Cell, grid
 from runbook.model import Event, Status, plain
 from runbook.ports import Question, Reply
 from runbook.symbols import STATUS, ascii_only, count
@@ -34,6 +35,8 @@ FLAGS = {
     "trust": "compare the fingerprint, then add the key to known_hosts",
     "secret": "name the secret in the inventory by env, file or command",
 }
+TABLE_WIDTH = 100  # columns
+DETAIL_LINES = 40
 OUTPUT_EVERY = 1.0  # seconds between two lines of one host's output
 
 
@@ -68,6 +71,7 @@ class Plain:
         self.shell: Callable[[str], list[str]] | None = None  # the argv of an ssh to a host
         self._said: dict[str, float] = {}
         self._retried: set[tuple[str, str]] = set()
+        self._cells: list[tuple[Cell, bool | None, str]] = []  # of the step under way
 
     # --- showing ----------------------------------------------------------------------------------
 
@@ -92,6 +96,7 @@ class Plain:
                 mode = {"dry-run": "DRY RUN: nothing will be changed", "resume": "going on"}
                 return f"== {data['site']}: {mode.get(data['mode'], data['mode'])}"
             case "step_started":
+                self._cells.clear()
                 return f"\n== {data['title']}  [{event.step}]"
             case "unreachable" if not data.get("again"):
                 return f"{self._mark('failed')}  {where}{data['error']}"
@@ -112,12 +117,7 @@ class Plain:
             case "output":
                 return self._output(event, str(data["line"]))
             case "check":
-                word = {True: "ok", False: "failed"}.get(data["ok"], "unknown")
-                seen = f": {data['observed']}" if data["observed"] else ""
-                todo = (
-                    f"\n      {data['remedy']}" if data["ok"] is not True and data["remedy"] else ""
-                )
-                return f"{self._mark(word)}  {data['title']}{seen}{todo}"
+                return self._check(data)
             case "message":
                 return f"{where}{data['text']}"
             case "excluded":
@@ -128,11 +128,27 @@ class Plain:
                 return f"{self._mark('ok')}  {where}repaid: {data['id']}"
             case "step_done":
                 why = f": {data['why'].partition(chr(10))[0]}" if data["why"] else ""
-                return f"{self._mark(data['status'])}  step {event.step}{why}"
+                table = grid(self._cells).lines(TABLE_WIDTH, ascii_only=self._ascii)
+                said = f"{self._mark(data['status'])}  step {event.step}{why}"
+                return "\n".join(["", *table, "", said] if table else [said])
             case "run_ended":
                 hint = f"\n   {data['hint']}" if data.get("hint") else ""
                 return f"\n== {data['why']} (exit {data['exit']}){hint}"
         return ""
+
+    def _check(self, data: Mapping[str, Any]) -> str:
+        word = {True: "ok", False: "failed"}.get(data["ok"], "unknown")
+        row, column = data.get("cell") or ("", "")
+        self._cells.append(((row, column), data["ok"], data["observed"]))
+        seen = f": {data['observed']}" if data["observed"] else ""
+        lines = [f"{self._mark(word)}  {data['title']}{seen}"]
+        if data["ok"] is not True:
+            lines += [f"      {data['remedy']}"] if data["remedy"] else []
+            shown = str(data.get("detail", "")).splitlines()
+            lines += [f"      {line}" for line in shown[:DETAIL_LINES]]
+            if len(shown) > DETAIL_LINES:
+                lines.append(f"      … {len(shown) - DETAIL_LINES} more lines")
+        return "\n".join(lines)
 
     def _finding(self, event: Event, data: Mapping[str, Any]) -> str:
         if data.get("waived"):

@@ -51,6 +51,8 @@ class CheckState:
     observed: str
     remedy: str
     at: float
+    detail: str = ""
+    cell: tuple[str, str] = ("", "")
 
 
 @dataclass(slots=True)
@@ -69,6 +71,7 @@ class StepState:
     actions: dict[str, ActionState] = field(default_factory=dict)
     planned: Mapping[str, Any] = field(default_factory=dict)
     approved: set[str] = field(default_factory=set)  # digests of actions
+    proved_with: tuple[str, str] = ("", "")  # inventory and runbook, where it stands proved
 
 
 @dataclass(slots=True)
@@ -277,7 +280,14 @@ def _check(state: RunState, event: Event, data: Data) -> None:
         str(data.get("observed", "")),
         str(data.get("remedy", "")),
         event.at,
+        str(data.get("detail", "")),
+        _cell(data),
     )
+
+
+def _cell(data: Data) -> tuple[str, str]:
+    row, column = data.get("cell") or ("", "")
+    return str(row), str(column)
 
 
 def _debt_repaying(state: RunState, event: Event, data: Data) -> None:
@@ -298,6 +308,8 @@ def _step_done(state: RunState, event: Event, data: Data) -> None:
     step = state.step(event.step)
     step.status, step.why, step.ended = Status(data["status"]), str(data.get("why", "")), event.at
     step.stage = ""
+    with_ = (str(state.begun.get("inventory", "")), str(state.begun.get("runbook", "")))
+    step.proved_with = with_ if step.status is Status.OK else ("", "")
 
 
 def _asked(state: RunState, event: Event, data: Data) -> None:

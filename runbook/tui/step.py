@@ -37,7 +37,16 @@ class Shared:
         return f"{self.data['id']}/{self.data['observed']}"
 
 
-Item = Shared | CheckState | ActionState
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table of checks: its cells, column by column; the first names the columns."""
+
+    id: str
+    columns: tuple[str, ...]
+    cells: tuple[CheckState, ...] = ()
+
+
+Item = Shared | CheckState | ActionState | Row
 
 
 def _key(item: Item) -> str:
@@ -62,12 +71,13 @@ class StepView(Pane):
 
     NAME = "Step"
     SIDES = ("guide", "facts")
-    TABS = ("findings", "checks", "actions")
+    TABS = ("findings", "checks", "actions", "table")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "tab('guide')", "Guide", id="step.guide", show=False),
         Binding("2", "tab('findings')", "Findings", id="step.findings", show=False),
         Binding("3", "tab('checks')", "Checks", id="step.checks", show=False),
         Binding("4", "tab('actions')", "Actions", id="step.actions", show=False),
+        Binding("5", "tab('table')", "Table", id="step.table", show=False),
         Binding("c", "copy", "Copy", id="step.copy"),
         Binding("p", "plan", "Plan", id="step.plan"),
     ]
@@ -115,9 +125,19 @@ class StepView(Pane):
         if self._tab == "checks":
             checks = state.checks.values()
             return [*sorted(checks, key=lambda c: (c.ok is True, c.ok is None))]
+        if self._tab == "table":
+            return [*self._table()]
         if self._tab == "actions":
             return [*sorted(state.actions.values(), key=lambda a: RANK[a.status])]
         return list(self._findings())
+
+    def _table(self) -> list[Row]:
+        """The checks that have a place in the step's table, by row."""
+        placed = [c for c in self.desk.state.step(self.step_id).checks.values() if c.cell[0]]
+        columns = tuple(dict.fromkeys(c.cell[1] for c in placed))
+        rows = dict.fromkeys(c.cell[0] for c in placed)
+        found = [Row(r, columns, tuple(c for c in placed if c.cell[0] == r)) for r in rows]
+        return [Row("", columns), *found] if found else []
 
     def _findings(self) -> list[Shared]:
         """Findings that say the same of several hosts are one row."""
@@ -138,6 +158,8 @@ class StepView(Pane):
             "checks": f"3 Checks {passed}/{len(state.checks)}",
             "actions": f"4 Actions {done}/{len(state.actions)}",
         }
+        if any(c.cell[0] for c in state.checks.values()):
+            words["table"] = "5 Table"
         on_guide = self.side == "guide"
         parts: list[Part] = []
         for name, said in words.items():
@@ -155,10 +177,31 @@ class StepView(Pane):
             return look.text(look.word(mark, 11), look.cell(said, width - 11))
         if isinstance(item, CheckState):
             return look.text(look.word(verdict(item.ok), 11), look.cell(item.title, width - 11))
+        if isinstance(item, Row):
+            return self._draw_row(item, width)
         end = item.ended or self.desk.clock()
         took = span(end - item.started)
         said = look.cell(f"{item.host}: {item.title}", width - 13 - len(took))
         return look.text(look.word(STATUS[item.status], 12), said, (f" {took}", "dim"))
+
+    def _draw_row(self, row: Row, width: int) -> Text:
+        look, first = self.look, max(10, width // 3)
+        wide = max(3, (width - first) // max(1, len(row.columns)))
+
+        def fit(text: str, room: int) -> str:
+            return look.cell(text, room - 1).ljust(room)
+
+        if not row.cells:
+            return look.text(" " * first, *((fit(c, wide), "head") for c in row.columns))
+        parts: list[Part] = [fit(row.id, first)]
+        for column in row.columns:
+            mark = next((verdict(c.ok) for c in row.cells if c.cell[1] == column), None)
+            said = "-"
+            if mark:
+                sign = mark.sign(look.ascii)
+                said = f"{sign} {mark.word}" if wide > 9 else sign
+            parts.append((fit(said, wide), mark.tone if mark else "dim"))
+        return look.text(*parts)
 
     def _draw_detail(self) -> None:
         item = self.query_one("#items", Rows).cursor
@@ -173,6 +216,14 @@ class StepView(Pane):
             parts += [("observed  ", "dim"), f"{item.observed}\n"]
             if item.remedy:
                 parts += [("remedy    ", "dim"), f"{item.remedy}\n"]
+            if item.detail and item.ok is not True:
+                parts += [f"\n{item.detail}\n"]
+        elif isinstance(item, Row):
+            parts = [(f"{item.id or 'Every server, and what it is compared in'}\n\n", "strong")]
+            for check in item.cells:
+                parts += [look.word(verdict(check.ok)), f"  {check.cell[1]}: {check.observed}\n"]
+                if check.detail and check.ok is not True:
+                    parts += [f"{check.detail}\n"]
         elif isinstance(item, ActionState):
             parts = wording.attempt(look, item)
         self.query_one("#item", Detail).say(look.block(*parts))

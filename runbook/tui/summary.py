@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual.app import ComposeResult
 
 from runbook.errors import Exit
+from runbook.grid import grid
 from runbook.model import Status
 from runbook.symbols import STATUS, Mark
 from runbook.tui.desk import NO_CHANGE, Change, Desk
@@ -50,9 +51,14 @@ def outcome(desk: Desk) -> list[Part]:
         for h in state.hosts.values()
         if h.status is Status.FAILED and h.name not in state.excluded
     ]
+    checks = [c for step in state.steps.values() for c in step.checks.values()]
+    wrong = [f"{c.title}: {c.observed}\n" for c in checks if c.ok is not True]
+    table = grid((c.cell, c.ok, c.observed) for c in checks).lines(76, ascii_only=look.ascii)
     dark = [f"{a.host}: {a.title}\n" for a in state.unknown()]
     debts = [f"{d.host}: {d.title}\n" for d in state.debts.values()]
     for title, lines in (
+        ("Not passed", wrong),
+        ("Compared", [f"{line}\n" for line in table]),
         ("Failed", failed),
         ("Outcome unknown", dark),
         ("Left out", left_out),

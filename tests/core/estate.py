@@ -288,6 +288,9 @@ def make(
     writers: bool = True,
     run: str = RUN,
     hosts: tuple[str, ...] = (),
+    topic: str = "",
+    asked: tuple[str, ...] = (),
+    inventory: str = "i" * 64,
 ) -> Run:
     face = Scripted() if face is None else face
     journal = journal or (Journal(folder) if folder else None)
@@ -312,9 +315,8 @@ def make(
         Holder("me", "here", "test", run),
         lambda host: None,
     )
-    engine = Engine(
-        site, runbook, recorder, crew, Options(mode, hosts=hosts, operator="me"), lock, undo.run
-    )
+    options = Options(mode, asked, hosts, "me", topic)
+    engine = Engine(site, runbook, recorder, crew, options, lock, undo.run)
     recorder.emit(
         "run_started",
         run=run,
@@ -322,7 +324,7 @@ def make(
         site="test",
         operator="me",
         version="1",
-        inventory="i" * 64,
+        inventory=inventory,
         resumed=mode == "resume",
         steps={s.id: s.title for s in steps},
         hosts=[h.name for h in site.hosts],

@@ -17,6 +17,7 @@ from runbook.errors import (
     StateRefuses,
     TrustError,
     Unreachable,
+    UsageError,
 )
 from runbook.journal import Journal
 from runbook.model import (
@@ -843,3 +844,56 @@ def test_a_step_looks_anew_at_hosts_that_an_earlier_one_changed_from_afar() -> N
     second = Step("second", "S", "", reads("name", "b"), stages=(Stage("near", "N", near),))
     make(estate, site(*NAMES), first, second).engine.run()
     assert estate.hosts["h4"].values["b"] == "1"
+
+
+def test_a_check_asks_for_more_where_the_first_answer_wants_it() -> None:
+    """Digests first: only what differs is read after them, and only once."""
+    asked: list[str] = []
+
+    def then(facts: Facts) -> tuple[tuple[str, Read], ...]:
+        asked.append("then")
+        if facts.get("h1", "a").out == facts.get("h2", "a").out:
+            return ()
+        return (("h1", Read("closer", "get closer")),)
+
+    def judge(facts: Facts) -> Verdict:
+        closer = facts.get("h1", "closer")
+        return Verdict(facts.get("h1", "a").out == "same", closer.out, detail=closer.out)
+
+    reads = tuple((host, Read("a", "get a")) for host in ("h1", "h2"))
+    check = Check("same", "alike", judge, reads, then=then, cell=("h1", "production"))
+    step = replace(TWO, stages=(), topics={"code": lambda site, facts: (check,)})
+    estate = Fleet("h1", "h2")
+    estate.hosts["h1"].values |= {"a": "other", "closer": "this line"}
+    estate.hosts["h2"].values |= {"a": "same"}
+    run = make(estate, site("h1", "h2"), step, mode="verify", writers=False, topic="code")
+    assert not run.engine.verify()
+    seen = run.recorder.state.step("two").checks["same"]
+    assert (seen.detail, seen.cell) == ("this line", ("h1", "production"))
+    estate.hosts["h1"].values["a"] = "same"
+    again = make(estate, site("h1", "h2"), step, mode="verify", writers=False, topic="code")
+    assert again.engine.verify()
+
+
+def test_a_topic_nobody_knows_is_refused() -> None:
+    with pytest.raises(UsageError, match="nothing called moon"):
+        make(Fleet("h1"), site("h1"), TWO, mode="verify", writers=False, topic="moon")
+
+
+def test_what_a_step_needs_and_was_proved_is_not_asked_again(tmp_path: Path) -> None:
+    """A step asked for stands on what was proved lately, with this inventory and runbook."""
+    base = replace(TWO, id="base")
+    top = Step("top", "On top", "", TWO.reads, needs=("base",))
+    estate = Fleet(*NAMES)
+
+    def run(inventory: str) -> list[str]:
+        one = replace(site(*NAMES), digest=inventory)
+        done = make(estate, one, base, top, folder=tmp_path, asked=("top",), inventory=inventory)
+        done.engine.run()
+        assert done.journal
+        done.journal.close()
+        return [e.step for e in done.face.events if e.kind == "step_started"]
+
+    assert run("one") == ["base", "top"]
+    assert run("one") == ["top"]
+    assert run("two") == ["base", "top"]

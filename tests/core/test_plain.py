@@ -107,3 +107,31 @@ def test_a_host_that_stays_silent_is_told_once() -> None:
     assert not verify.engine.verify()
     assert len([e for e in face.events if e.kind == "unreachable"]) == 2
     assert out.getvalue().count("h2: does not answer") == 1
+
+
+def test_checks_that_are_a_table_are_shown_as_one() -> None:
+    out = io.StringIO()
+    face = Plain(out=out)
+    cells = {("one", "production"): True, ("two", "production"): False, ("two", "settings"): None}
+    for (row, column), ok in cells.items():
+        data = {
+            "id": f"same/{row}/{column}",
+            "title": f"{row} has {column}",
+            "ok": ok,
+            "observed": "init.pp, unlike one" if ok is False else "9 files",
+            "remedy": "bring it",
+            "detail": "-old\n+new\n" if ok is False else "",
+            "cell": [row, column],
+        }
+        face.show(Event("check", 0.0, "code", data=data))
+    face.show(Event("step_done", 0.0, "code", data={"status": "failed", "why": "1 check"}))
+    lines = [line.split() for line in out.getvalue().splitlines()]
+    assert ["-old"] in lines and ["+new"] in lines
+    assert lines[-6:] == [
+        [],
+        ["production", "settings"],
+        ["one", face._mark("ok")[0], "9", "files", "-"],
+        ["two", face._mark("failed")[0], "init.pp", "?", "9", "files"],
+        [],
+        ["x" if face._ascii else "✗", "failed", "step", "code:", "1", "check"],
+    ]

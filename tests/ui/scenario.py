@@ -474,6 +474,29 @@ def dry(on: Stage_) -> int:
     return on.finish(0)
 
 
+def compared(on: Stage_) -> int:
+    """Checks that are a table: one cell differs."""
+    on.begin()
+    for host in HOSTS:
+        for column in ("production", "settings"):
+            differs = (host, column) == (HOSTS[1], "production")
+            on.emit(
+                "check",
+                "ca",
+                id=f"same/{host}/{column}",
+                title=f"{host} has {column} as the others have it",
+                ok=not differs,
+                observed="modules/site/init.pp, unlike the others"
+                if differs
+                else "a1b2c3, 9 files",
+                remedy="bring the same code to both" if differs else "",
+                detail=DIFF if differs else "",
+                cell=[host, column],
+            )
+    on.emit("step_done", "ca", status="failed", why="1 check not passed")
+    return on.finish(1, "not all holds")
+
+
 PROMPT = Question("secret", "sudo password for operator", "", (Choice("give", "Use it"), QUIT))
 TRUST = Question(
     "trust",
@@ -492,6 +515,7 @@ SCENARIOS: dict[str, Callable[[], Script_]] = {
     "broken": lambda: Script_(broken),
     "resumed": lambda: Script_(resumed, mode="resume"),
     "dry": lambda: Script_(dry, mode="dry-run"),
+    "compared": lambda: Script_(compared, mode="verify"),
     "secret": lambda: Script_(ask(PROMPT)),
     "trust": lambda: Script_(ask(TRUST)),
 }
