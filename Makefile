@@ -20,7 +20,7 @@ test:
 unit:
 	$(PYTHON) -m pytest -m "not lab and not ssh and not ui"
 
-# Killed between any two actions, all of them: CI takes every fourth.
+# Killed between any two actions, all of them: CI takes every sixth.
 faults:
 	PMRUNBOOK_TEST_ALL=1 PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest tests/lab -k killed --numprocesses 2 --dist loadfile
 

@@ -8,6 +8,7 @@ from runbook.model import Runbook
 
 from . import reads
 from .ca import CA
+from .code import CODE
 from .compilers import COMPILERS
 from .puppetdb import PUPPETDB
 from .retire import RETIRE
@@ -26,7 +27,7 @@ def digest() -> str:
 RUNBOOK = Runbook(
     id="scaling",
     title="Scaling Puppet Server with compile masters",
-    steps=(SURVEY, CA, COMPILERS, PUPPETDB, RETIRE),
+    steps=(SURVEY, CA, COMPILERS, PUPPETDB, CODE, RETIRE),
     prelude=reads.PRELUDE,
     digest=digest(),
 )

@@ -1,11 +1,11 @@
-# One no-op run of this host's own agent; a run under way is waited for, at most ten minutes.
-# Set before: puppet, lockfile. Leaves the exit status in `code` and the output in `said`.
+# One run of this host's own agent, no-op unless `mode` says otherwise; a run under way is waited for,
+# at most ten minutes. Set before: puppet, lockfile. Leaves the exit status in `code` and the output in `said`.
 agent_run() { # further arguments of the agent
     waited=0
     while :; do
         p=$(head -c 20 "$lockfile" 2>/dev/null | tr -dc 0-9)
         if [ -z "$p" ] || [ ! -d "/proc/$p" ]; then
-            said=$("$puppet" agent --test --noop --color=false "$@" </dev/null 2>&1)
+            said=$("$puppet" agent --test "${mode:---noop}" --color=false "$@" </dev/null 2>&1)
             code=$?
             # Somebody may have started another run between the look and ours.
             case "$code $said" in

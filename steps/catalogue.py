@@ -735,6 +735,178 @@ KINDS = {
             "in another folder. Drop `store` once the reports are in PuppetDB, or prune them.",
             "find {folder} -name '*.yaml' -mtime +14 -delete",
         ),
+        # --- code ---
+        Kind(
+            "code-repository-unreachable",
+            BLOCKER,
+            "a repository that every Puppet Server can read",
+            "What its client said is above. Correct code.repository, or the way there.",
+        ),
+        Kind(
+            "code-repository-host-key",
+            BLOCKER,
+            "the repository's host key in root's known_hosts on every Puppet Server",
+            "Compare the key with what the repository's owner gave you, then add it; it is never "
+            "accepted unseen.",
+            "ssh-keyscan {name} | ssh-keygen -lf -",
+        ),
+        Kind(
+            "code-repository-refused",
+            BLOCKER,
+            "a key that may read the repository, on every Puppet Server",
+            "Put the deploy key there, readable by root alone, and name it as code.key.",
+        ),
+        Kind(
+            "code-tool-missing",
+            BLOCKER,
+            "the strategy's program, or a repository of packages that has it",
+            "Install it on this host, or add a repository of packages that has it.",
+        ),
+        Kind(
+            "code-not-in-repository",
+            WARNING,
+            "every environment in the repository",
+            "They are brought into it as they are on the model host, each as a branch of its own; "
+            "what the repository has already is not touched.",
+        ),
+        Kind(
+            "code-base-modules",
+            WARNING,
+            "all modules within environments",
+            "Modules beside the environments are in no environment's branch, and stay as they are "
+            "on each server: whether they are alike is checked. Put them into the environments or "
+            "into a module of your Puppetfile.",
+        ),
+        Kind(
+            "code-only-there",
+            WARNING,
+            "every environment on the model host, or in the repository",
+            "The strategy does not bring these to anybody: their agents get *production* from the "
+            "other servers. Bring them to the model host, or take them away.",
+        ),
+        Kind(
+            "code-secrets-inside",
+            BLOCKER,
+            "private keys outside of what goes into a repository",
+            "They are not put into the repository, and the checkout would be without them. Move "
+            "them to a folder of their own (/etc/puppet/eyaml) on every server, 0400 for the "
+            "user puppet, and let hiera.yaml name that.",
+        ),
+        Kind(
+            "code-key-open",
+            WARNING,
+            "a private key that only the user puppet reads",
+            "Take the others' right to read it.",
+            "chmod 0400 {path}",
+        ),
+        Kind(
+            "code-files-unreadable",
+            BLOCKER,
+            "auth.conf and puppet.conf that can be edited",
+            "They are not changed as long as they cannot be read with certainty. Correct the line.",
+        ),
+        Kind(
+            "environment-misnamed",
+            WARNING,
+            "names of environments with letters, digits and _ only",
+            "Puppet cannot address these folders: no node gets their code. Rename them, or move "
+            "them elsewhere.",
+        ),
+        Kind(
+            "classifier-missing",
+            BLOCKER,
+            "the external node classifier on the model host",
+            "The other servers get it from there. Put it there, or correct code.enc.",
+        ),
+        Kind(
+            "r10k-unconfigured",
+            BLOCKER,
+            "a configuration of r10k on every Puppet Server",
+            "Name the control repository as code.repository, and it is written; or bring yours.",
+        ),
+        Kind(
+            "r10k-not-atomic",
+            NOTE,
+            "agents that never meet half-deployed code",
+            "An agent that asks during a deployment may get a catalog from both revisions; its "
+            "next run puts that right. The strategy git switches at once.",
+        ),
+        Kind(
+            "code-not-atomic",
+            NOTE,
+            "agents that never meet half-brought code",
+            "An agent that asks while code comes may get a catalog from both states; its next run "
+            "puts that right. The strategy git switches at once.",
+        ),
+        Kind(
+            "code-source-unreachable",
+            BLOCKER,
+            "the source's sshd, within reach of every other Puppet Server",
+            "They pull their code from there: let them connect to it, or name another source.",
+        ),
+        Kind(
+            "code-source-refuses",
+            BLOCKER,
+            "an sshd that lets the account puppet-code in, by its keys",
+            "The account gets one command and no password. Allow it in sshd_config (AllowUsers, "
+            "AllowGroups, or a block `Match User puppet-code`), and reload sshd.",
+            "sshd -T -C user=puppet-code,host=localhost,addr=127.0.0.1",
+        ),
+        Kind(
+            "code-source-unreadable",
+            BLOCKER,
+            "code on the source that the account puppet-code may read",
+            "It is no member of Puppet's group, which may read private keys as well. Let everybody "
+            "read the code, and keep secrets elsewhere.",
+            "chmod o+rX {path}",
+        ),
+        Kind(
+            "code-source-linked",
+            BLOCKER,
+            "environments on the source that are folders",
+            "These are links to somewhere else, and only the environments' folder is lent: the "
+            "others would get links that lead nowhere. Deploy into folders on the source, or use "
+            "the strategy that deploys there for all servers.",
+        ),
+        Kind(
+            "model-agent-hindered",
+            BLOCKER,
+            "agents of the other Puppet Servers that ask the model master, and do what it says",
+            "With the strategy model-master the agent brings the code. Enable it, take noop away, "
+            "or let `server` alone say whom it asks.",
+            "puppet agent --enable",
+        ),
+        Kind(
+            "model-agent-idle",
+            WARNING,
+            "an agent that runs by itself on every other Puppet Server",
+            "This step brings the code; later changes come only when its agent runs. If cron runs "
+            "it, all is well.",
+            "systemctl enable --now puppet",
+        ),
+        Kind(
+            "model-code-cached",
+            WARNING,
+            "servers that look at their code for each catalog",
+            "This server keeps code in memory, and nobody tells it when its agent brought other. "
+            "Take environment_timeout out of puppet.conf, or choose another strategy.",
+        ),
+        Kind(
+            "model-deployed",
+            WARNING,
+            "our manifest in what is deployed to the model master",
+            "It is written there, and the next deployment may take it away: put it into the "
+            "repository as well.",
+            "cat {path}",
+        ),
+        Kind(
+            "model-no-manifest",
+            BLOCKER,
+            "a folder of manifests in the environment of the other servers' agents, and one "
+            "environmentpath on all of them",
+            "The manifest that distributes the code is a file of its own. Let `manifest` in "
+            "environment.conf name a folder, or choose another strategy.",
+        ),
         Kind(
             "name-not-covered",
             WARNING,

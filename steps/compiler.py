@@ -21,6 +21,12 @@ def compilers(site: Site, facts: Facts) -> tuple[Seen, ...]:
     return tuple(Seen(h.name, facts) for h in site.having("compiler") if facts.reachable(h.name))
 
 
+def model_master(site: Site) -> str:
+    """The server that the other servers' agents take their code from, where the site has one."""
+    code = site.sections.get("code", {})
+    return str(code.get("source", "")) if code.get("strategy") == "model-master" else ""
+
+
 def alt_names(site: Site, facts: Facts) -> tuple[str, ...]:
     """Every further name a compile master's certificate carries.
 

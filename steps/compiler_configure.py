@@ -17,7 +17,7 @@ from runbook.model import (
 )
 
 from . import ca_clients, reads
-from .compiler import compilers, ready, sizing, wanted_names
+from .compiler import compilers, model_master, ready, sizing, wanted_names
 from .files import Edit, changed, writes
 from .layout import Seen, unknown
 
@@ -76,6 +76,8 @@ def puppet_conf(site: Site, facts: Facts, seen: Seen) -> Edit:
     for key, value in wanted.items():
         for section in ca_clients.OVERRIDES:
             other = edit.ini_get(data, section, key)
+            if key == "server" and other == model_master(site):
+                continue  # its agent takes the code from there: the step that keeps it in sync
             if other is not None and (other != value or key == "ssldir"):
                 data = edit.ini_delete(data, section, key)
                 taken.append(f"{key} = {other} in [{section}]")
@@ -229,8 +231,9 @@ def configured(site: Site, name: str) -> Check:
         except edit.EditError as error:
             return Verdict(False, str(error))
         for key, value in settings(site, facts, seen.name).items():
+            right = {value, model_master(site) or value} if key == "server" else {value}
             for section in ("agent", "server"):
-                if value and (now := seen.setting(key, section)) != value:
+                if value and (now := seen.setting(key, section)) not in right:
                     wrong.append(f"{key} = {now} for the {section}")
         return Verdict(not wrong, ", ".join(wrong) or "as the site wants them")
 

@@ -53,11 +53,12 @@ def read(site: Site, host: Host) -> tuple[Read, ...]:
             *reads.survey(site, host),
             reads.proofs(site),
             reads.SERVER_FILES,
-            reads.CODE_OF_CA,
+            reads.code(site),
+            reads.CODE_ARCHIVE,
             reads.requests(site),
         )
     if "compiler" in host.roles:
-        own = (reads.packages(site), reads.SERVER_FILES, reads.code())
+        own = (reads.packages(site), reads.SERVER_FILES, reads.code(site))
         return (*reads.survey(site, host), reads.proofs(site), *own)
     if host.name in compiler_start.candidates(site):
         return (reads.SOFTWARE, reads.AGENT, reads.CERTIFICATES, reads.proofs(site))
@@ -205,10 +206,10 @@ def site_wide(site: Site, facts: Facts) -> Findings:
             yield found("certname-shared", hosts[0], f"{name} on {', '.join(others)}")
     bare = [s for s in compilers(site, facts) if ready(s) and not compiler_start.environments(s)]
     bare += [s for s in compilers(site, facts) if not s.puppetserver]
-    if bare and compiler_start.archive(ca) is None and facts.get(ca.name, "code").ok:
+    if bare and compiler_start.archive(ca) is None and facts.get(ca.name, "code-archive").ok:
         why = {"large": "more than 4 MB", "secrets": "with private keys"}
         said = next(
-            (text for key, text in why.items() if key in ca.code), "none that can be copied"
+            (text for key, text in why.items() if key in ca.archive), "none that can be copied"
         )
         yield found("code-not-copied", ca.name, f"{said}, for {', '.join(s.name for s in bare)}")
     covered = {*alt_names(site, facts), site.ca.name, *(h.name for h in site.having("server"))}

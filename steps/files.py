@@ -20,6 +20,7 @@ class Edit:
     content: bytes
     title: str
     owner: str = "root:root"  # of a new one
+    mode: str = "0644"  # of a new one
 
 
 def changed(edits: Iterable[Edit]) -> Iterator[Edit]:
@@ -46,6 +47,7 @@ def writes(stage: str, host: str, changes: Sequence[Edit], again: str = "") -> l
                 change.content,
                 before=change.file.sha256,
                 owner=change.owner,
+                mode=change.mode,
             ),
             undo=Restore(then="" if number else again),
             diff=edit.diff(change.file.path, change.file.content, change.content),

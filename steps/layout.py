@@ -77,7 +77,7 @@ class Endpoint:
     error: str = ""
 
 
-EXTRA = ("code", "packages", "served")
+EXTRA = ("code", "code-archive", "packages", "served")
 """Reads that may fail without hiding what else is known: whoever needs them looks."""
 
 
@@ -98,7 +98,7 @@ class Seen:
     name: str
     facts: Facts
 
-    def _parsed(self, read: str) -> dict[str, Fields]:
+    def parsed(self, read: str) -> dict[str, Fields]:
         return sections(self.facts.get(self.name, read).out)
 
     @property
@@ -120,7 +120,7 @@ class Seen:
 
     @cached_property
     def software(self) -> dict[str, Fields]:
-        return self._parsed("software")
+        return self.parsed("software")
 
     @property
     def system(self) -> Fields:
@@ -206,11 +206,11 @@ class Seen:
 
     @cached_property
     def puppet_conf(self) -> FileFact:
-        return file_fact(self._parsed("puppet.conf").get("", NONE))
+        return file_fact(self.parsed("puppet.conf").get("", NONE))
 
     @cached_property
     def server_files(self) -> dict[str, Fields]:
-        return self._parsed("server-files")
+        return self.parsed("server-files")
 
     def server_file(self, label: str) -> FileFact:
         """ca.cfg, webserver.conf, puppetserver.conf, defaults (its JVM's), or a unit of ours."""
@@ -223,7 +223,7 @@ class Seen:
 
     @cached_property
     def package_manager(self) -> Fields:
-        return self._parsed("packages").get("", NONE)
+        return self.parsed("packages").get("", NONE)
 
     def candidates(self, package: str) -> tuple[str, ...]:
         """The versions of a package that this host could install, the newest first."""
@@ -231,24 +231,35 @@ class Seen:
         return tuple(pair[1] for pair in pairs if pair[0] == package and len(pair) == 2)
 
     @cached_property
+    def tree(self) -> dict[str, Fields]:
+        """Its code as digests: `trees`, `classifier`, `server`, `auth.conf`."""
+        return self.parsed("code")
+
+    @property
     def code(self) -> Fields:
-        return self._parsed("code").get("", NONE)
+        """Its environments, each with the digest of its code."""
+        return self.tree.get("", NONE)
+
+    @cached_property
+    def archive(self) -> Fields:
+        """All of its code, where that is little, or why it is not here."""
+        return self.parsed("code-archive").get("", NONE)
 
     @cached_property
     def served(self) -> Fields:
         """The nodes that got a catalog from its Puppet Server within the last half hour."""
-        return self._parsed("served").get("", NONE)
+        return self.parsed("served").get("", NONE)
 
     @cached_property
     def requests(self) -> dict[str, Fields]:
         """On the CA's host: what it has of each name; `window` and `drill` where they are open."""
-        return self._parsed("requests")
+        return self.parsed("requests")
 
     # --- certificates -----------------------------------------------------------------------------
 
     @cached_property
     def _certificates(self) -> dict[str, Fields]:
-        return self._parsed("certificates")
+        return self.parsed("certificates")
 
     def _bundle(self, label: str) -> list[Fields]:
         found = self._certificates
@@ -297,7 +308,7 @@ class Seen:
 
     @cached_property
     def _endpoints(self) -> dict[str, Fields]:
-        return self._parsed("network")
+        return self.parsed("network")
 
     def endpoint(self, name: str) -> Endpoint:
         """What this host finds at port 8140 of `name`."""
@@ -320,7 +331,7 @@ class Seen:
 
     @cached_property
     def _names(self) -> dict[str, Fields]:
-        return self._parsed("names")
+        return self.parsed("names")
 
     def resolves(self, name: str) -> tuple[str, ...]:
         """The addresses `name` has for this host."""
@@ -335,7 +346,7 @@ class Seen:
 
     @cached_property
     def machine(self) -> Fields:
-        return self._parsed("machine").get("", NONE)
+        return self.parsed("machine").get("", NONE)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -351,35 +362,35 @@ class Seen:
 
     @cached_property
     def authority(self) -> Fields:
-        return self._parsed("authority").get("", NONE)
+        return self.parsed("authority").get("", NONE)
 
     @cached_property
     def agent(self) -> Fields:
-        return self._parsed("agent").get("", NONE)
+        return self.parsed("agent").get("", NONE)
 
     @cached_property
     def ladder(self) -> dict[str, Fields]:
         """What it found at each compile master, asked as a client of the site."""
-        return self._parsed("ladder")
+        return self.parsed("ladder")
 
     @cached_property
     def catalogs(self) -> dict[str, Fields]:
         """Its own catalog as each server compiles it."""
-        return self._parsed("catalogs")
+        return self.parsed("catalogs")
 
     @cached_property
     def terminus(self) -> dict[str, Fields]:
         """How its Puppet Server is joined to PuppetDB, and what each PuppetDB answers it."""
-        return self._parsed("terminus")
+        return self.parsed("terminus")
 
     @cached_property
     def exchange(self) -> Fields:
         """Where a probe's environment goes, and what is left of one."""
-        return self._parsed("exchange").get("", NONE)
+        return self.parsed("exchange").get("", NONE)
 
     @cached_property
     def proofs(self) -> dict[str, Fields]:
-        return self._parsed("proofs")
+        return self.parsed("proofs")
 
 
 def _certificate(found: Fields) -> Certificate:

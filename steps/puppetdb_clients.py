@@ -21,10 +21,9 @@ from runbook.model import (
 )
 
 from . import reads
-from .ca_certificate import serving
-from .compiler import port, ready
+from .compiler import ready
 from .compiler_install import installing
-from .compiler_start import log_folder
+from .compiler_start import AGAIN, reload
 from .fields import NONE
 from .files import Edit, changed, writes
 from .layout import FileFact, Seen, file_fact
@@ -32,7 +31,6 @@ from .puppetdb_site import about, concerns, joined, processors, servers, urls, w
 from .reads import TERMINI
 from .shellwords import assignments
 
-RELOAD = 12.0  # seconds a reload of Puppet Server refuses connections (measured: 6 to 11)
 GONE = ("thin_storeconfigs", "async_storeconfigs")
 """Settings of Puppet 2 and 3: the terminus does not work beside them."""
 
@@ -184,12 +182,9 @@ def connect(site: Site, facts: Facts) -> Planned:
             continue
         if about(site):
             planned.append(_ask_first(site, seen))
-        planned += writes("connect", seen.name, changes, _AGAIN)
-        planned.append(_reload(seen))
+        planned += writes("connect", seen.name, changes, AGAIN)
+        planned.append(reload("connect", seen))
     return tuple(planned)
-
-
-_AGAIN = "if systemctl is-active --quiet puppetserver; then systemctl reload puppetserver; fi"
 
 
 def _ask_first(site: Site, seen: Seen) -> Action:
@@ -207,22 +202,6 @@ def _ask_first(site: Site, seen: Seen) -> Action:
         title="ask PuppetDB with its certificate: nothing is changed here unless it is accepted",
         do=Script(script, timeout=60.0),
         undo=Nothing(),
-    )
-
-
-def _reload(seen: Seen) -> Action:
-    script = (
-        serving(seen, port(seen)) + assignments(logdir=log_folder(seen)) + reads.script("start.sh")
-    )
-    running = seen.service("puppetserver").get("ActiveState") == "active"
-    how = "reload" if running else "start"
-    return Action(
-        id=f"connect/{seen.name}/reload",
-        host=seen.name,
-        title=f"{how} Puppet Server, wait until it serves",
-        do=Script(f"{script}serve {how}\n", timeout=900.0),
-        undo=Nothing(),
-        outage=RELOAD if running else 0.0,
     )
 
 

@@ -23,6 +23,8 @@ PACKAGES = ("puppetserver", "puppet-agent", "openvox-server", "openvox-agent")
 DATABASES = ("puppetdb", "openvoxdb")
 TERMINI = ("puppet-terminus-puppetdb", "puppetdb-termini", "openvoxdb-termini")
 POSTGRES = ("postgresql", "postgresql-server", "postgresql-contrib", "postgresql-client")
+DEPLOYERS = ("git", "mercurial", "subversion", "r10k", "rsync")
+"""Packages that bring code to a server; each is called as the strategy that needs it."""
 CRL_TIMER = "puppet-crl-refresh"
 """The systemd units that keep a compile master's CRL fresh."""
 
@@ -75,6 +77,8 @@ def packages(site: Site) -> Read:
     names: tuple[str, ...] = PACKAGES
     if site.sections.get("puppetdb"):
         names += (*DATABASES, *TERMINI, *POSTGRES)
+    strategy = site.sections.get("code", {}).get("strategy")
+    names += (strategy,) if strategy in DEPLOYERS else ()
     wanted = quote(" ".join(names))
     return Read("packages", f"pc_packages={wanted}\n{script('packages.sh')}", timeout=90.0)
 
@@ -86,14 +90,35 @@ SERVER_FILES = Read(
 )
 
 
-def code(*, everything: bool = False) -> Read:
-    """The code a server compiles: as digests, or with all of it where it is small."""
-    given = f"pc_tar={'yes' if everything else 'no'}\n"
-    return Read("code", given + script("code.sh"), limit=6_500_000, timeout=120.0)
+def sampled(site: Site) -> tuple[str, ...]:
+    """The certnames that stand for all: as the inventory says, else the first three agents."""
+    given = site.sections.get("code", {}).get("samples", ())
+    return tuple(given) or tuple(h.name for h in site.having("agent"))[:3]
+
+
+def code(site: Site) -> Read:
+    """The code a server compiles, and what else a catalog depends on, as digests."""
+    about = site.sections.get("code", {})
+    given = (
+        f"pc_salt={quote(site.ca.name)} pc_nodes={quote(' '.join(sampled(site)))} "
+        f"pc_files={quote(chr(10).join(about.get('files', ())))}\n"
+    )
+    return Read("code", given + script("code.sh"), limit=2_000_000, timeout=600.0)
+
+
+def shared_files(site: Site) -> Read:
+    """The classifier and what else the inventory wants alike, byte for byte."""
+    about = site.sections.get("code", {})
+    paths = "\n".join([*([about["enc"]] if about.get("enc") else []), *about.get("files", ())])
+    return Read(
+        "shared-files",
+        f"pc_files={quote(paths)}\n{script('shared_files.sh')}",
+        limit=2_000_000,
+    )
 
 
 SERVED = Read("served", script("served.sh"))
-CODE_OF_CA = code(everything=True)
+CODE_ARCHIVE = Read("code-archive", script("code_archive.sh"), limit=6_500_000, timeout=120.0)
 
 
 def drill_name(site: Site) -> str:

@@ -65,7 +65,7 @@ pc_read=$pc_began
     pc_read=$(stat -c %Y "$pc_marker")
 printf 'read=%s\n' "$pc_read" # when it last read them, in seconds since the epoch
 pc_later "$pc_read" reload "$PS_config" "$PC_server_confdir/conf.d/webserver.conf" \
-    "$PC_server_confdir/conf.d/puppetserver.conf" "$PS_hostcert"
+    "$PC_server_confdir/conf.d/puppetserver.conf" "$PC_server_confdir/conf.d/auth.conf" "$PS_hostcert"
 pc_named ca.cfg "$PC_server_confdir/services.d/ca.cfg"
 pc_named webserver.conf "$PC_server_confdir/conf.d/webserver.conf"
 pc_named puppetserver.conf "$PC_server_confdir/conf.d/puppetserver.conf"

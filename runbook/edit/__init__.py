@@ -12,7 +12,14 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from runbook.edit.hocon import hocon_delete, hocon_get, hocon_list, hocon_list_add, hocon_set
+from runbook.edit.hocon import (
+    hocon_delete,
+    hocon_get,
+    hocon_list,
+    hocon_list_add,
+    hocon_list_add_block,
+    hocon_set,
+)
 from runbook.edit.ini import Setting, ini_delete, ini_get, ini_set, ini_settings
 from runbook.edit.java import heap_get, heap_set
 from runbook.edit.lines import EditError, decode, encode, end_of, insert, remove, split
@@ -31,6 +38,7 @@ __all__ = [
     "hocon_get",
     "hocon_list",
     "hocon_list_add",
+    "hocon_list_add_block",
     "hocon_set",
     "ini_delete",
     "ini_get",

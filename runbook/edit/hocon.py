@@ -91,6 +91,29 @@ def hocon_list_add(data: bytes, path: str, item: str) -> bytes:
     return _checked(_appended(document, field.value, item), keys, [*present, item])
 
 
+def hocon_list_add_block(data: bytes, path: str, block: str) -> bytes:
+    """The file with *block*, the source of a `{...}`, at the end of the list at the path.
+
+    Raises EditError where no such list is, or the file would not be read as that.
+    """
+    document = Document(data)
+    field = _effective(document, _path(path))
+    if field is None:
+        raise EditError(f"{path} is not set")
+    before = _items(document, field)
+    items = field.value.items
+    indent = _indent(document, items[-1].start if items else field.start)
+    body = "\n".join(indent + line if line else line for line in block.splitlines())
+    if items:
+        at, inserted = items[-1].end, f",\n{body}"
+    else:
+        at, inserted = field.value.start + 1, f"\n{body}\n{indent}"
+    after = _replaced(document, at, at, inserted)
+    if hocon_list(after, path) != (*before, body.strip()):
+        raise EditError(f"{path}: a block behind the others would not be read as that")
+    return after
+
+
 def hocon_delete(data: bytes, path: str) -> bytes:
     """The file without the field or block at the path; blocks around it and comments stay."""
     keys = _path(path)

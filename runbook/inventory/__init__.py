@@ -252,7 +252,10 @@ def _sections(data: Mapping[str, Any], folder: Path) -> dict[str, dict[str, Any]
     if code := data.get("code"):
         sourced = code["strategy"] in ("rsync", "model-master")
         source = {"source": code.get("source", data["ca"]["host"])} if sourced else {}
-        found["code"] = {**code, **source, "environments": tuple(code.get("environments", ()))}
+        if code["strategy"] == "rsync":
+            source["every"] = code.get("every", 300.0)  # seconds
+        lists = {k: tuple(code.get(k, ())) for k in ("environments", "files", "samples", "ignore")}
+        found["code"] = {**code, **source, **lists}
     if balancing := data.get("load_balancing"):
         found["load_balancing"] = _load_balancing(balancing, data)
     return found

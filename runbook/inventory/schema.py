@@ -195,6 +195,14 @@ _CODE = Table(
             only=_VERSIONED,
         ),
         Key(
+            "key",
+            REMOTE,
+            "The private key, on each server, that the repository is read with over ssh.",
+            "/root/.ssh/id_deploy",
+            otherwise="what ssh takes by itself",
+            only=("r10k", *_VERSIONED),
+        ),
+        Key(
             "config",
             REMOTE,
             "The configuration of r10k.",
@@ -213,10 +221,10 @@ _CODE = Table(
         Key(
             "every",
             DURATION,
-            "How often each server fetches.",
+            "How often each server fetches by itself.",
             "5m",
-            default="5m",
-            only=("rsync",),
+            otherwise="5m with rsync; else when this step deploys, or a hook of yours does",
+            only=("rsync", "r10k", *_VERSIONED),
         ),
         Key(
             "command",
@@ -243,6 +251,26 @@ _CODE = Table(
             REMOTE,
             "The external node classifier that must be alike.",
             "/etc/puppet/enc.sh",
+        ),
+        Key(
+            "files",
+            Many(REMOTE, "paths on the hosts"),
+            "What else must be alike: the classifier's data, data outside the environments.",
+            "[/etc/puppet/nodes]",
+        ),
+        Key(
+            "samples",
+            Many(HOST, "hosts of this inventory"),
+            "The nodes whose catalogs are compared.",
+            "[web1.example.com, db1.example.com]",
+            otherwise="an agent of each environment, and the CA's host",
+        ),
+        Key(
+            "ignore",
+            Many(LINE, "resources"),
+            "What of a catalog may differ between servers: `Type[title]`, or with a parameter "
+            "behind it; `*` stands for anything.",
+            "['File[/etc/motd] content']",
         ),
     ),
     by="strategy",

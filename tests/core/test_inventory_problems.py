@@ -118,8 +118,8 @@ code: {strategy: rsnc}
 code: {strategy: git}
 > 2:7: code needs the key repository with strategy: git: Where the code is kept.
 
-code: {strategy: git, repository: x, every: 5m}
-> 2:38: code: every means nothing with strategy: git (it belongs to rsync)
+code: {strategy: git, repository: x, config: /x}
+> 2:38: code: config means nothing with strategy: git (it belongs to r10k)
 
 code: {strategy: r10k, path: ../x}
 > 2:30: code.path wants a path on the hosts, and this is '../x'

@@ -91,7 +91,7 @@ class Seat:
             raise AssertionError(f"{done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         return done.returncode != 0
 
-    def killed_at(self, places: Sequence[Sequence[str]], hosts: Sequence[str]) -> None:
+    def killed_at(self, places: Sequence[Sequence[str]], hosts: Sequence[str], *args: str) -> None:
         """One long way through a run: die, resume, die at the next place, resume, ... to the end.
 
         Every action ran exactly once on these hosts then, but for those that only ask.
@@ -99,7 +99,7 @@ class Seat:
         left = self.state / "places"
         left.write_text(json.dumps(places))
         past, ran = len(self.events()), jobs_run(self.lab, hosts)
-        died = int(self.mortal(left, "--plain", "--yes"))
+        died = int(self.mortal(left, "--plain", "--yes", *args))
         while self.mortal(left, "--plain", "--yes", "--resume"):
             died += 1
             assert died <= len(places)
@@ -125,11 +125,11 @@ def must(done: subprocess.CompletedProcess[str], code: int = 0) -> str:
 
 
 def some(places: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
-    """Every fourth of them, spread over all stages; all with PMRUNBOOK_TEST_ALL=1.
+    """Every sixth of them, spread over all stages; all with PMRUNBOOK_TEST_ALL=1.
 
     A resumed run proves everything before it anew, half a minute for each place.
     """
-    return places if os.environ.get("PMRUNBOOK_TEST_ALL") else places[1::4]
+    return places if os.environ.get("PMRUNBOOK_TEST_ALL") else places[1::6]
 
 
 def jobs_run(lab: Lab, hosts: Sequence[str]) -> int:
@@ -189,6 +189,13 @@ def pdb_lab() -> Iterator[Lab]:
     """An all-in-one Puppet Server, a name server, an agent, two machines without Puppet."""
     estate = os.environ.get("PMRUNBOOK_TEST_PUPPETDB")
     yield from booted("pdb", Path(estate) if estate else HERE / "estates" / "puppetdb.yaml")
+
+
+@pytest.fixture(scope="module")
+def code_lab() -> Iterator[Lab]:
+    """An all-in-one Puppet Server, an agent in each environment, three machines without Puppet."""
+    estate = os.environ.get("PMRUNBOOK_TEST_CODE")
+    yield from booted("code", Path(estate) if estate else HERE / "estates" / "sync.yaml")
 
 
 @pytest.fixture(scope="module")

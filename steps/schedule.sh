@@ -1,0 +1,16 @@
+# The timer that brings code by itself, and how its last run went. Set before: pc_unit.
+for pc_kind in service timer; do
+    printf '[%s]\npath=%s\n' "$pc_kind" "/etc/systemd/system/$pc_unit.$pc_kind"
+    pc_file "/etc/systemd/system/$pc_unit.$pc_kind"
+done
+printf '[program]\npath=%s\n' "/usr/local/sbin/$pc_unit"
+pc_file "/usr/local/sbin/$pc_unit"
+echo '[state]'
+printf 'timer=%s %s\n' "$(systemctl is-active "$pc_unit.timer" 2>/dev/null)" \
+    "$(systemctl is-enabled "$pc_unit.timer" 2>/dev/null)"
+systemctl show "$pc_unit.service" -p Result -p ExecMainStatus -p ExecMainExitTimestamp -p ActiveState 2>/dev/null |
+    sed -n 's/^Result=/result=/p; s/^ExecMainStatus=/status=/p; s/^ActiveState=/active=/p'
+pc_ended=$(systemctl show "$pc_unit.service" -p ExecMainExitTimestamp --value 2>/dev/null)
+[ -z "$pc_ended" ] || printf 'ago=%s\n' "$(($(date +%s) - $(date -d "$pc_ended" +%s 2>/dev/null || echo 0)))"
+printf 'log=%s\n' "$(journalctl -u "$pc_unit.service" -n 1 -o cat --no-pager 2>/dev/null | tr -d '\r' | head -c 300)"
+:
