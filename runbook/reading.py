@@ -58,7 +58,7 @@ def command(args: Namespace, site: Site) -> int:
             from runbook.report import as_data, as_markdown
 
             text = json.dumps(as_data(events, site), indent=2) if as_json else ""
-            _say(text or as_markdown(events, site))
+            _say(text or as_markdown(events, site, at_work=_at_work(folder)))
             return int(Exit.DONE)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from runbook.model import Event, Site
+from runbook.model import Event, Site, Status
 from runbook.state import fold
 from runbook.symbols import STATUS, span, verdict
 
@@ -41,16 +41,18 @@ def _cell(text: object) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
 
 
-def as_markdown(events: Iterable[Event], site: Site) -> str:
-    """A page for the change record."""
+def as_markdown(events: Iterable[Event], site: Site, *, at_work: bool = False) -> str:
+    """A page for the change record; `at_work`: the last run has no end because it goes on."""
     events = list(events)
     state = fold(events)
     lines = [f"# What was done to {site.name}", ""]
     if not state.run:
         return "\n".join([*lines, "Nothing yet.", ""])
+    last: Event | None = None  # of a run whose end was not seen yet
     for event in events:
         data = event.data
         if event.kind == "run_started":
+            lines += _broken_off(last)
             who = f"{data['operator']} with pmrunbook {data['version']}"
             lines += [f"## {_time(event.at)} UTC: {data['mode']} by {who}", ""]
             lines += [f"Run `{data['run']}`, inventory `{data['inventory'][:12]}`.", ""]
@@ -58,13 +60,16 @@ def as_markdown(events: Iterable[Event], site: Site) -> str:
             lines += ["", f"**{_time(event.at)}**: {_cell(data['why'])} (exit {data['exit']})", ""]
         else:
             lines += _line(event, data)
+        last = None if event.kind == "run_ended" else event
+    lines += ["", f"**{_time(last.at)}**: at work", ""] if last and at_work else _broken_off(last)
     lines += ["## Where it stands", "", "| step | status | took | why |", "|---|---|---|---|"]
     for step in state.steps.values():
-        mark = STATUS[step.status]
+        status, why = step.status, step.why
+        if status in (Status.RUNNING, Status.WAITING) and not at_work:
+            status, why = Status.PENDING, "broken off"
+        mark = STATUS[status]
         took = span(step.ended - step.started) if step.ended else ""
-        lines.append(
-            f"| {_cell(step.title)} | {mark.symbol} {mark.word} | {took} | {_cell(step.why)} |"
-        )
+        lines.append(f"| {_cell(step.title)} | {mark.symbol} {mark.word} | {took} | {_cell(why)} |")
     if state.excluded:
         lines += [
             "",
@@ -73,6 +78,13 @@ def as_markdown(events: Iterable[Event], site: Site) -> str:
     if state.debts:
         lines += ["", "Still open: " + "; ".join(d.title for d in state.debts.values())]
     return "\n".join([*lines, ""])
+
+
+def _broken_off(last: Event | None) -> list[str]:
+    """What stands in the place of an end that nobody wrote down: killed, or the power went."""
+    if last is None:
+        return []
+    return ["", f"**{_time(last.at)}**: broken off, no end recorded (the last entry's time)", ""]
 
 
 def _line(event: Event, data: Mapping[str, Any]) -> list[str]:

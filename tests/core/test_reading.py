@@ -10,6 +10,7 @@ import pytest
 from runbook import cli
 from runbook.errors import RunbookError
 from runbook.journal import Journal
+from runbook.model import Event
 from tests.core.estate import DEBT, ROLL, Fleet, Scripted, make, site
 
 INVENTORY = Path(__file__).parents[2] / "inventories" / "minimal.yaml"
@@ -101,6 +102,47 @@ def test_the_log_and_the_report_tell_both_runs(run) -> None:  # type: ignore[no-
     assert "passed: h1 has a: as read" in text
     code, text = run("report", "--json")
     assert len(json.loads(text)["runs"]) == 2
+
+
+def test_the_report_says_which_run_was_broken_off(run) -> None:  # type: ignore[no-untyped-def]
+    from runbook.inventory import load
+    from runbook.journal import site_folder
+
+    text = run("report")[1]
+    first, second = text.split("\n## ")[1:3]
+    assert "done (exit 0)" in first
+    assert "broken off" not in first
+    assert "broken off, no end recorded" in second
+    # One that is at work has no end either, and the next one does not hide that it had none.
+    folder = site_folder(load(INVENTORY).name)
+    journal = Journal(folder)
+    begun = next(e for e in journal.events if e.kind == "step_started")
+    journal.append(begun)
+    text = run("report")[1]
+    assert "broken off" not in text
+    assert "at work" in text
+    assert "▸ running" in text.partition("## Where it stands")[2]
+    journal.close()
+    stands = run("report")[1].partition("## Where it stands")[2]
+    assert "broken off" in stands
+    assert "running" not in stands
+    journal = Journal(folder)
+    journal.append(Event("run_started", begun.at + 5, data=RESUMED))
+    journal.append(Event("run_ended", begun.at + 6, data={"exit": 0, "why": "done", "hint": ""}))
+    journal.close()
+    text = run("report")[1]
+    assert text.count("no end recorded") == 1
+    assert text.index("no end recorded") < text.index(": resume by")
+
+
+RESUMED = {
+    "run": "third",
+    "mode": "resume",
+    "resumed": True,
+    "operator": "me",
+    "version": "0",
+    "inventory": "",
+}
 
 
 def test_a_host_cannot_write_the_report(run) -> None:  # type: ignore[no-untyped-def]
