@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NETNS = "PMRUNBOOK_NETNS"  # set once the network namespace of the site was entered
 INVENTORY = "PMRUNBOOK_INVENTORY"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def parser(*, lab_too: bool = True) -> argparse.ArgumentParser:
@@ -310,10 +311,16 @@ def run_plain(mission: Mission, face: Plain) -> int:
 
     face.shell = mission.shell
 
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, leave)
-    thread = threading.Thread(target=work, name="mission")
-    thread.start()
-    done.wait()
-    thread.join()
+    # One that is ignored (nohup, a job in the background of a script) stays so.
+    heard = [n for n in SIGNALS if signal.getsignal(n) not in (signal.SIG_IGN, None)]
+    before = {name: signal.signal(name, leave) for name in heard}
+    try:
+        thread = threading.Thread(target=work, name="mission")
+        thread.start()
+        done.wait()
+        thread.join()
+    finally:
+        # Whoever called is not this run: a second signal must not end the process at once.
+        for name, handler in before.items():
+            signal.signal(name, handler)
     return codes[0] if codes else int(Exit.FAILED)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from runbook import mission
+from runbook import cli, mission
 from runbook.errors import Exit
 from runbook.journal import Journal, site_folder
 from runbook.mission import Mission
 from runbook.model import Event, Runbook, Site
+from runbook.plain import Plain
 from tests.core.estate import TWO, Scripted, site
 
 
@@ -123,3 +128,53 @@ def test_a_runbook_knows_the_code_of_a_sites_own_steps(
     assert mission.load_runbook("acme").digest == first
     module.write_text(text + "# another\n")
     assert mission.load_runbook("acme").digest != first
+
+
+class Waits:
+    """A mission that sends its process a signal, and ends when it is told to stop."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.numbers = numbers
+        self.told = threading.Event()
+        self.handlers: list[object] = []
+
+    def run(self, face: object) -> int:
+        self.handlers = [signal.getsignal(n) for n in cli.SIGNALS]
+        for number in self.numbers:
+            os.kill(os.getpid(), number)
+        return Exit.INTERRUPTED if self.told.wait(5 if self.numbers else 0) else Exit.DONE
+
+    def stop(self) -> None:
+        self.told.set()
+
+    def shell(self, host: str) -> list[str]:
+        return []
+
+
+def test_a_signal_stops_a_plain_run_and_is_the_callers_again_afterwards() -> None:
+    heard: list[int] = []
+    before = {n: signal.signal(n, lambda got, _: heard.append(got)) for n in cli.SIGNALS}
+    ours = [signal.getsignal(n) for n in cli.SIGNALS]
+    try:
+        for number in cli.SIGNALS:
+            face = Plain()
+            assert cli.run_plain(cast(Mission, Waits(number)), face) == Exit.INTERRUPTED
+            assert face.stopped.is_set()
+            assert [signal.getsignal(n) for n in cli.SIGNALS] == ours
+        assert heard == []
+        os.kill(os.getpid(), signal.SIGTERM)  # the second one: it does not end the process
+        assert heard == [signal.SIGTERM]
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
+
+
+def test_a_signal_that_is_ignored_stays_ignored_as_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = Waits()
+        assert cli.run_plain(cast(Mission, run), Plain()) == Exit.DONE
+        assert run.handlers[cli.SIGNALS.index(signal.SIGHUP)] is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
