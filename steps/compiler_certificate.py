@@ -181,8 +181,8 @@ def _bare(seen: Seen) -> bool:
     return seen.reachable and not seen.unread and not seen.puppet
 
 
-def at_the_ca(ca: Seen, name: str, expected: str = "") -> str:
-    """The functions `sign` (only if the request is the expected one) and `clean` at the CA."""
+def at_the_ca(ca: Seen, name: str, expected: str = "", key: str = "") -> str:
+    """The functions `sign` (only the expected request, of that key) and `clean` at the CA."""
     given = assignments(
         puppetserver=ca.puppetserver,
         puppet=ca.puppet,
@@ -190,6 +190,7 @@ def at_the_ca(ca: Seen, name: str, expected: str = "") -> str:
         legacy="yes" if ca.version < (6,) else "no",
         certname=name,
         expected=expected,
+        key=key,
         csrdir=ca.setting("csrdir", "server"),
         signeddir=ca.setting("signeddir", "server"),
     )
@@ -348,7 +349,9 @@ def sign(site: Site, facts: Facts, of: Applicants = COMPILERS) -> Planned:
                 id=f"sign/{ca.name}/{seen.name}",
                 host=ca.name,
                 title=f"sign {seen.name}, if its fingerprint is {state.request}",
-                do=Script(at_the_ca(ca, seen.name, state.request) + "sign\n", timeout=180.0),
+                do=Script(
+                    at_the_ca(ca, seen.name, state.request, state.key) + "sign\n", timeout=180.0
+                ),
                 undo=Compensate(clean),
                 about=seen.name,
             )

@@ -179,21 +179,36 @@ def ask(folder: Path, name: str) -> str:
     return seen.digest().hex(":").upper()
 
 
+def half(kind: str, file: Path) -> str:
+    """The digest of the public key in a request or a certificate."""
+    out = subprocess.run(
+        ["openssl", kind, "-in", str(file), "-noout", "-pubkey"], capture_output=True
+    )
+    der = ["openssl", "pkey", "-pubin", "-outform", "der"]
+    seen = hashlib.sha256(subprocess.run(der, input=out.stdout, capture_output=True).stdout)
+    return seen.digest().hex(":").upper()
+
+
 @dataclass
 class AtTheCa:
     """The CA's folders, and its CLI: it signs what waits, and writes down what it was asked."""
 
     folder: Path
+    meanwhile: str = ""  # what happens right before the CA signs
 
     def run(
-        self, what: str, expected: str = "", legacy: str = "no"
+        self, what: str, expected: str = "", legacy: str = "no", key: str = ""
     ) -> subprocess.CompletedProcess[str]:
         tools = stand_in(
             self.folder / "bin",
-            # No Ruby here: OpenSSL prints the same digest of the file that is asked about.
+            # No Ruby here: OpenSSL prints the same digests of the file that is asked about.
             ruby=(
-                'for f; do :; done\nopenssl req -in "$f" -outform der -out "$0.der" || exit 1\n'
-                "openssl dgst -sha256 -c \"$0.der\" | sed 's/.*= //' | tr a-f A-F"
+                "for f; do kind=${last:-}; last=$f; done; kind=${kind%uest}; d=$0.der\n"
+                '[ "$kind" = req ] || kind=x509\n'
+                'sha() { openssl dgst -sha256 -c "$d" | sed "s/.*= //" | tr a-f A-F; }\n'
+                'openssl $kind -in "$f" -outform der -out "$d" && all=$(sha) &&\n'
+                'openssl $kind -in "$f" -noout -pubkey |\n'
+                'openssl pkey -pubin -outform der -out "$d" && echo "$all $(sha)"'
             ),
             puppetserver=self.cli("--certname"),
             puppet=self.cli(""),
@@ -205,6 +220,7 @@ class AtTheCa:
             legacy=legacy,
             certname="cm1.lab.test",
             expected=expected,
+            key=key,
             csrdir=str(self.folder / "requests"),
             signeddir=str(self.folder / "signed"),
         )
@@ -214,7 +230,9 @@ class AtTheCa:
         n = "$4" if flag else "$3"
         return (
             f'echo "${{0##*/}} $*" >>{self.folder}/asked; cd {self.folder} || exit 1\n'
-            f'case $2 in sign) mv "requests/{n}.pem" "signed/{n}.pem" ;; '
+            f"case $2 in sign) {self.meanwhile}\n"
+            f'openssl x509 -req -in "requests/{n}.pem" -CA ca.pem -CAkey ca.key -CAcreateserial '
+            f'-out "signed/{n}.pem" 2>/dev/null && rm "requests/{n}.pem" ;; '
             f'clean) rm -f "requests/{n}.pem" "signed/{n}.pem" ;; esac'
         )
 
@@ -228,6 +246,8 @@ class AtTheCa:
 def at_the_ca(tmp_path: Path) -> AtTheCa:
     for folder in ("requests", "signed"):
         (tmp_path / folder).mkdir()
+    new = f"openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=CA -keyout {tmp_path}/ca.key"
+    assert sh(f"{new} -out {tmp_path}/ca.pem").returncode == 0
     return AtTheCa(tmp_path)
 
 
@@ -258,6 +278,24 @@ def test_the_ca_signs_no_other_request_under_that_name(at_the_ca: AtTheCa) -> No
     assert (at_the_ca.folder / "requests" / "cm1.lab.test.pem").exists()
 
 
+@pytest.mark.parametrize("legacy", ["no", "yes"])
+def test_a_request_replaced_between_the_comparison_and_the_signing_gets_no_certificate(
+    at_the_ca: AtTheCa, legacy: str
+) -> None:
+    theirs = at_the_ca.folder / "theirs.pem"
+    ask(at_the_ca.folder, "cm1.lab.test")
+    request = at_the_ca.folder / "requests" / "cm1.lab.test.pem"
+    request.rename(theirs)
+    ours = ask(at_the_ca.folder, "cm1.lab.test")
+    keys = half("req", request), half("req", theirs)
+    at_the_ca.meanwhile = f"cp {theirs} requests/cm1.lab.test.pem;"
+    done = at_the_ca.run("sign", ours, legacy)
+    assert done.returncode == 4, done.stderr
+    assert all(key in done.stderr.splitlines()[-1] for key in keys)
+    assert [line.split()[2] for line in at_the_ca.asked] == ["sign", "clean"]
+    assert list((at_the_ca.folder / "signed").iterdir()) == []
+
+
 @pytest.mark.parametrize("garbage", [None, "", "-----BEGIN CERTIFICATE REQUEST-----\nAA\n"])
 def test_the_ca_signs_nothing_it_cannot_read(at_the_ca: AtTheCa, garbage: str | None) -> None:
     if garbage is not None:
@@ -272,9 +310,20 @@ def test_the_ca_signs_nothing_it_cannot_read(at_the_ca: AtTheCa, garbage: str | 
 def test_what_is_signed_already_is_fine(at_the_ca: AtTheCa) -> None:
     ours = ask(at_the_ca.folder, "cm1.lab.test")
     assert at_the_ca.run("sign", ours).returncode == 0
-    again = at_the_ca.run("sign", ours)
-    assert (again.returncode, again.stdout) == (0, "signed already\n")
+    key = half("x509", at_the_ca.folder / "signed" / "cm1.lab.test.pem")
+    for known in ("", key):
+        again = at_the_ca.run("sign", ours, key=known)
+        assert (again.returncode, again.stdout) == (0, "signed already\n")
     assert len(at_the_ca.asked) == 1
+
+
+def test_what_was_signed_already_of_another_key_is_not_fine(at_the_ca: AtTheCa) -> None:
+    theirs = ask(at_the_ca.folder, "cm1.lab.test")
+    assert at_the_ca.run("sign", theirs).returncode == 0
+    done = at_the_ca.run("sign", "AA:11", key="BB:22")
+    assert done.returncode == 4
+    assert "the host has BB:22" in done.stderr
+    assert len(at_the_ca.asked) == 1  # whoever signed it knows why
 
 
 def test_cleaning_twice_asks_the_ca_once(at_the_ca: AtTheCa) -> None:
