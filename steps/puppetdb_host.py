@@ -39,6 +39,8 @@ def install(site: Site, facts: Facts) -> Planned:
                 wanted,
                 "PuppetDB is not started",
                 unit="" if store.package else "puppetdb",
+                # Of its own: the host may be a Puppet Server that was installed by us, too.
+                record="/var/lib/pmrunbook/installed-puppetdb",
                 # Debian's package would ask for a database of its own, and go on without one.
                 **(apt if manager == "apt" else {}),
             )

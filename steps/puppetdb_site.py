@@ -168,7 +168,7 @@ class Heap:
     """PuppetDB's JVM heap (MiB)."""
 
     size: int
-    memory: int  # MiB the host has
+    memory: int  # MiB the host has, less the heap of a Puppet Server there
     why: str
 
     @property
@@ -177,11 +177,22 @@ class Heap:
         return not self.memory or self.size + 1024 <= self.memory
 
 
+def _heap_beside(seen: Seen) -> int:
+    """MiB that a Puppet Server on the same host has for itself."""
+    if not seen.puppetserver:
+        return 0
+    # Without an -Xmx the JVM takes a quarter of the memory.
+    quarter = seen.machine.number("memory_total") // 4096
+    return edit.heap_get(seen.server_file("defaults").content or b"") or quarter
+
+
 def heap(site: Site, store: Store) -> Heap:
     """128 MiB, and 1 MiB for each node (PuppetDB's documentation, "Tuning guide"); the package's
     192 MiB at least."""
     given = about(site).get("heap")
     memory = store.seen.machine.number("memory_total") // 1024
+    if beside := _heap_beside(store.seen):
+        memory = max(1, memory - beside)
     nodes = len([h for h in site.hosts if h.roles & {"agent", "server"}])
     size = int(given or max(192, -(-(128 + nodes) // 64) * 64))
     why = "as the inventory says" if given else f"128, and 1 for each of {nodes} nodes"
