@@ -93,7 +93,9 @@ def _running(site: Site, facts: Facts, store: Store) -> Findings:
         return
     want = heap(site, store)
     if not want.fits:
-        yield found("puppetdb-memory", store.name, f"{want.why}, of {want.memory} MiB")
+        left = " that Puppet Server leaves" if store.seen.puppetserver else ""
+        said = f"{want.why}, of {want.memory} MiB{left}"
+        yield found("puppetdb-memory", store.name, said)
     unit = store.seen.service("puppetdb")
     if unit.get("LoadState") == "masked" and unit.get("UnitFileState") != "masked-runtime":
         yield found("service-masked", store.name, "puppetdb.service is masked", unit="puppetdb")
@@ -204,7 +206,7 @@ STAGES: tuple[Stage, ...] = (
     *puppetdb_host.STAGES,
     puppetdb_database.DATABASE,
     puppetdb_files.CONFIGURE,
-    puppetdb_start.START_STAGE,
+    *puppetdb_start.STAGES,
     *puppetdb_clients.STAGES,
     *puppetdb_proof.STAGES,
 )

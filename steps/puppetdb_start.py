@@ -28,8 +28,17 @@ START = 60.0  # seconds a restart takes on two processors
 
 
 def start(site: Site, facts: Facts) -> Planned:
+    """The first one: where several share a database, it alone makes the tables."""
+    return _start(site, facts, stores(site, facts)[:1])
+
+
+def start_others(site: Site, facts: Facts) -> Planned:
+    return _start(site, facts, stores(site, facts)[1:])
+
+
+def _start(site: Site, facts: Facts, these: tuple[Store, ...]) -> Planned:
     planned: list[Action | Later] = []
-    for store in stores(site, facts):
+    for store in these:
         if not store.etc:
             if not store.foreign:
                 what = "starting PuppetDB, enabled at boot"
@@ -162,4 +171,21 @@ def start_checks(site: Site, facts: Facts) -> tuple[Check, ...]:
     )
 
 
-START_STAGE = Stage("start", "PuppetDB runs, and accepts every server", start, start_checks)
+def _first(site: Site, facts: Facts) -> tuple[Check, ...]:
+    """What can be asked while the others are not started yet."""
+    found = stores(site, facts)
+    if len(found) < 2:
+        return start_checks(site, facts)
+    return (answers(site, found[0].name),)
+
+
+def _others(site: Site, facts: Facts) -> tuple[Check, ...]:
+    return start_checks(site, facts) if len(stores(site, facts)) > 1 else ()
+
+
+STAGES = (
+    Stage("start", "PuppetDB runs, and accepts every server", start, _first),
+    Stage(
+        "start-others", "The others on its database, once it made the tables", start_others, _others
+    ),
+)
