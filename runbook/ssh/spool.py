@@ -5,6 +5,9 @@ A job is a directory below /var/lib/pmrunbook/jobs, put there whole by one renam
 only one of any number of supervisors gets; it holds pid, start time of the process, time and boot.
 So a directory without `start` was never run and may be started by anyone, and one with `start` is
 never started again. `rc` (exit status and time) is written beside, synced and renamed.
+
+A job may fill the disk that the spool is on, and fail by it: room for its end, and for the words
+with which it ends, is taken before it starts.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ TAIL = 4096
 """Bytes of output in an `Outcome`."""
 KILL_AFTER = 10
 """Seconds between TERM and KILL for a job that overran its timeout."""
+ROOM = 131_072
+"""Bytes of output that a job can say on a full disk."""
 STOP_POLL = 0.25
 """Seconds between looks at whether the operator stopped us."""
 GRACE = 120.0
@@ -69,7 +74,7 @@ umask 077
 born $$ || exit 1
 mine=$birth
 booted
-echo "$$ $mine $(date +%s) $boot" >"$dir/start.$$"
+echo "$$ $mine $(date +%s) $boot" >"$dir/start.$$" || { rm -f "$dir/start.$$"; exit 1; }
 ln "$dir/start.$$" "$dir/start" 2>/dev/null || { rm -f "$dir/start.$$"; exit 0; }
 rm -f "$dir/start.$$"
 keep "$dir/start" "$dir"
@@ -98,7 +103,13 @@ fi
 if [ -n "$watch" ]; then
   kill -s KILL -- "-$watch" 2>/dev/null || kill -s KILL "$watch" 2>/dev/null
 fi
-echo "$rc $(date +%s)" >"$dir/rc.new"
+# Over what is there already. Where even that takes room, the end waits until there is some.
+n=0
+until echo "$rc $(date +%s)" 1<>"$dir/rc.new" || [ "$n" -ge 17280 ]; do
+  sleep 5
+  n=$((n + 1))
+done 2>/dev/null
+[ "$n" -lt 17280 ] || exit 1
 keep "$dir/rc.new"
 mv "$dir/rc.new" "$dir/rc"
 keep "$dir"
@@ -154,8 +165,12 @@ where
 new=$root/jobs/.new.@TOKEN@
 mkdir "$new" && {
   printf %s "$script" >"$new/script" && printf %s "$run" >"$new/run" &&
-  printf '%s\\n' "$about" >"$new/about" && : >"$new/out"
-} || { rm -rf "$new"; refuse "$root cannot be written to"; }
+  printf '%s\\n' "$about" >"$new/about" && : >"$new/out" && printf '%64s\\n' '' >"$new/rc.new"
+} || {
+  rm -rf "$new"
+  refuse "$root cannot be written to, $(df -Pk "$root" | awk 'END {print $4}') KiB are free there"
+}
+fallocate -n -l @ROOM@ "$new/out" 2>/dev/null
 if [ "$where" = absent ]; then
   { sync "$new/script" "$new/run" "$new" || sync; } 2>/dev/null
   mv -T "$new" "$dir" 2>/dev/null
@@ -217,6 +232,7 @@ def start_script(job: Job, token: str, offset: int = 0, root: str = ROOT) -> byt
         .replace("@LIMIT@", f"{max(1, round(job.timeout))}")
         .replace("@OFFSET@", str(offset))
         .replace("@MOST@", str(MOST))
+        .replace("@ROOM@", str(ROOM))
         .replace("@END@", str(END))
     )
     values = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -86,6 +87,30 @@ def test_a_job_runs_once_and_is_remembered(world: World, spool: Path) -> None:
         assert path.stat().st_mode & 0o777 == 0o700
     assert {p.stat().st_mode & 0o777 for p in folder.iterdir()} == {0o600}
     assert sorted(p.name for p in spool.iterdir()) == [job.id]
+
+
+def test_a_job_that_fills_its_own_disk_has_its_true_end_and_its_last_words(
+    world: World, spool: Path
+) -> None:
+    spool.parent.mkdir(mode=0o700)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "full", str(spool.parent)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        writer = world.hosts().writers().writer(world.host(world.sshd()))
+        full = f"echo begun; dd if=/dev/zero of={spool.parent}/fill bs=4k 2>/dev/null; "
+        job = Job("full", full + "echo 'E: No space left on device' >&2; exit 7", 30)
+        outcome, lines = run(writer, job)
+        assert (outcome.state, outcome.exit) == (JobState.DONE, 7)
+        assert lines == ["begun", "E: No space left on device"]
+        with pytest.raises(StateRefuses, match="cannot be written to, 0 KiB are free"):
+            run(writer, Job("next", "echo on", 30))
+        assert writer.look("full").exit == 7
+        (spool.parent / "fill").unlink()
+        assert run(writer, Job("next", "echo on", 30))[1] == ["on"]
+        assert run(writer, job)[0].exit == 7
+    finally:
+        subprocess.run(["umount", "-l", str(spool.parent)], check=True)
 
 
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/busybox sh"])
