@@ -90,7 +90,7 @@ def cramped(seen: Seen) -> str:
     found = []
     for line in seen.machine.all("disk"):
         mount, _, free = line.rsplit(" ", 2)
-        if mount in ("/", "/usr", "/opt", "/var") and int(free) < ROOM:
+        if mount in ("/", "/usr", "/opt", "/var", "/var/lib") and int(free) < ROOM:
             found.append(f"{mount}: {int(free) // 1024} MiB free")
     return ", ".join(found)
 

@@ -26,31 +26,46 @@ quietly() { # no package may start the server before its CA is switched off
     systemctl mask --runtime --quiet "$unit" 2>/dev/null
     trap 'systemctl unmask --runtime --quiet "$unit" 2>/dev/null' EXIT
 }
+failed() { # last of all: the package manager's own last words do not name a full disk
+    df -Pk /usr /opt /var /var/lib /tmp 2>/dev/null | awk '
+        NR > 1 && $4 < 262144 && !seen[$6]++ {full = full ", " $6 " has " int($4 / 1024) " MiB free"}
+        END {if (full) print "Error: little room is left: " substr(full, 3)}' >&2
+    exit 1
+}
+finish_interrupted() { # an installation that was broken off, by somebody or by a full disk
+    [ -n "$(dpkg --audit 2>/dev/null)" ] || return 0
+    echo 'finishing an installation that was interrupted: dpkg --configure -a'
+    dpkg --force-confdef --force-confold --configure -a && return 0
+    # What was cut off while it was unpacked can only be unpacked again (dpkg(1), reinst-required).
+    torn=$(dpkg-query -W -f '${db:Status-Abbrev}|${binary:Package}\n' | sed -n 's/^..R|//p')
+    [ -n "$torn" ] || return 1
+    # shellcheck disable=SC2086  # a list of words
+    apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
+        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+        --reinstall install $torn
+}
 install_packages() {
     if [ -n "$unit" ] && systemctl is-active --quiet "$unit"; then
         echo "$unit runs already" >&2
         exit 1
     fi
-    remember || exit 1
+    remember || failed
     quietly
     case $manager in
     apt)
         export DEBIAN_FRONTEND=noninteractive
-        if [ -n "$(dpkg --audit 2>/dev/null)" ]; then
-            echo 'finishing an installation that was interrupted: dpkg --configure -a'
-            dpkg --force-confdef --force-confold --configure -a || exit 1
-        fi
+        finish_interrupted || failed
         apt-get -q -o DPkg::Lock::Timeout=300 update ||
             echo 'the lists of packages could not be fetched; going on with those of before' >&2
         [ -z "${preseed:-}" ] || printf '%s\n' "$preseed" | debconf-set-selections
         # shellcheck disable=SC2086  # a list of words
         apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o APT::Color=false \
             -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
-            install $specs || exit 1
+            install $specs || failed
         ;;
     *)
         # shellcheck disable=SC2086
-        "$manager" -y install $specs || exit 1
+        "$manager" -y install $specs || failed
         ;;
     esac
     [ -z "$unit" ] || systemctl unmask --runtime --quiet "$unit" 2>/dev/null

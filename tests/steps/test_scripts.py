@@ -115,6 +115,34 @@ def test_undo_of_an_installation_leaves_what_came_later(tmp_path: Path) -> None:
     assert kept == ["precious"]  # put aside, not thrown away
 
 
+@pytest.mark.parametrize("room", [True, False])
+def test_an_installation_torn_by_a_full_disk_is_finished(tmp_path: Path, room: bool) -> None:
+    """One package was cut off while it was unpacked: configuring alone never ends that."""
+    asked, states = tmp_path / "asked", tmp_path / "states"
+    free, end = (9999999, ":") if room else (2048, "echo E: dpkg returned an error >&2; exit 100")
+    tools = stand_in(
+        tmp_path / "bin",
+        dpkg_query=f"case $* in *Abbrev*) cat {states};; *) echo installed base:amd64;; esac",
+        dpkg=f"case $* in --audit) grep -v '^ii' {states};; *) ! grep -q R {states};; esac",
+        systemctl="case $1 in is-active) exit 3;; esac",
+        df=f"echo Filesystem; echo tmpfs 1 1 {free} 1% /var; echo tmpfs 1 1 {free} 1% /var",
+        apt_get=(
+            f'echo "$*" >>{asked}; case $* in *--reinstall*) echo "ii |torn" >{states};; '
+            f"*install*) {end};; esac"
+        ),
+    )
+    states.write_text("ii |base\niU |waits\niUR|torn:amd64\n")
+    text = reads.script("install.sh").replace("/var/lib/pmrunbook", str(tmp_path / "var"))
+    given = assignments(manager="apt", specs="puppetserver=7", unit="puppetserver")
+    done = sh(tools + given + text + "install_packages\n")
+    calls = asked.read_text().splitlines()
+    assert calls[0].endswith("--reinstall install torn:amd64")
+    assert calls[-1].endswith("install puppetserver=7")
+    assert done.returncode == (0 if room else 1)
+    last = done.stderr.splitlines()[-1:]
+    assert last == ([] if room else ["Error: little room is left: /var has 2 MiB free"])
+
+
 def test_what_is_not_surely_a_rogue_ca_stays(tmp_path: Path) -> None:
     cadir = tmp_path / "ca"
     cadir.mkdir()
