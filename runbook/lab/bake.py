@@ -32,6 +32,19 @@ puppetserver ca setup --certname {fqdn} --ca-name 'Puppet CA: {fqdn}' {names}
 systemctl enable puppetserver
 systemctl start puppetserver || {{ sleep 2; systemctl start puppetserver; }}
 """
+# By hand, from an old guide: the CA is off, three of four TLS settings are there (without the
+# fourth nobody who was revoked is refused), and its certificate has no other name than its own.
+SET_UP_COMPILER = """set -e
+args='JAVA_ARGS="-Xms{low} -Xmx{high}"'
+sed -i "s/^JAVA_ARGS=.*/# enough so far\\n$args/" /etc/default/puppetserver
+etc=/etc/puppet/puppetserver ssl=/var/lib/puppet/ssl
+sed -i -E -e 's|^puppetlabs.*/certificate-authority-service$|#&|' \\
+    -e 's|^#(puppetlabs.*/certificate-authority-disabled-service)$|\\1|' $etc/services.d/ca.cfg
+cert="ssl-cert = $ssl/certs/{fqdn}.pem" key="ssl-key : $ssl/private_keys/{fqdn}.pem"
+ours="# our own\\n\\1$cert\\n\\1$key\\n\\1ssl-ca-cert: $ssl/certs/ca.pem"
+sed -i -E "s|^( *)ssl-port:.*|&\\n\\1$ours|" $etc/conf.d/webserver.conf
+systemctl enable puppetserver
+"""
 RUN_AGENT = "puppet agent --test --color=false --waitforcert 0"
 FORGET = """rm -rf /var/log/wtmp* /var/log/btmp /var/log/lastlog /var/log/puppetserver/*.gz
 rm -rf /var/lib/systemd/random-seed /var/lib/systemd/timers /root/.bash_history
@@ -44,7 +57,7 @@ def layers(
     estate: Estate, base: Image, software: Mapping[str, Path | None], say: Say
 ) -> dict[str, Path]:
     """For each host with a history its layer, made on the first use of such an estate."""
-    hosts = estate.having("server", "agent")
+    hosts = estate.having("server", "compiler", "agent")
     if not hosts:
         return {}
     # Only what the history depends on: another ssh user or another bare machine needs no new one.
@@ -93,6 +106,9 @@ def _bake(rack: Rack, work: Path, say: Say) -> None:
         for host in site.hosts:
             with narrate(say, f"enrolling {host.name}"):
                 _enrol(rack, host, server)
+        for host in site.having("compiler"):
+            low, high = host.heap.split("..")
+            _do(rack, host, SET_UP_COMPILER.format(low=low, high=high, fqdn=site.fqdn(host)))
         for host in site.hosts:
             _do(rack, host, FORGET)
         rack.stop(site.hosts)
@@ -121,7 +137,8 @@ def _write_files(rack: Rack, server: LabHost) -> None:
     for path, text in site.code.items():
         target = shlex.quote(f"/etc/puppet/code/{path}")
         script = f'umask 022; mkdir -p "$(dirname {target})" && cat > {target}'
-        _do(rack, server, script, stdin=text)
+        for host in (server, *site.having("compiler")):
+            _do(rack, host, script, stdin=text)
 
 
 def _enrol(rack: Rack, host: LabHost, server: LabHost) -> None:

@@ -24,6 +24,8 @@ START_AGAIN = (
 )
 ASK_SERVER = "curl -s -k -m 5 https://127.0.0.1:8140/status/v1/simple | grep -q running"
 PARALLEL = 16
+SERVERS = {"server", "compiler"}
+"""Roles with a Puppet Server that runs from the start."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def boot_all(rack: Rack, hosts: tuple[LabHost, ...], say: Say) -> None:
     A Puppet Server takes both cores for half a minute: it starts last,
     when the others have what they need.
     """
-    servers = tuple(host for host in hosts if "server" in host.roles)
+    servers = tuple(host for host in hosts if SERVERS & set(host.roles))
     others = tuple(host for host in hosts if host not in servers)
     with narrate(say, f"booting {len(hosts)} hosts"):
         for host in (*others, *servers):
@@ -85,7 +87,7 @@ def wait_for_services(rack: Rack, host: LabHost, say: Say) -> None:
     if {"nameserver", "secondary"} & set(host.roles):
         ask = rack.network.seat(["getent", "ahostsv4", rack.estate.fqdn(host)])
         rack.wait_for(host, "answering DNS queries", lambda: _succeeds(ask), BOOT_TIMEOUT)
-    if "server" in host.roles and not server_answers(rack, host):
+    if SERVERS & set(host.roles) and not server_answers(rack, host):
         with narrate(say, f"waiting for Puppet Server on {host.name}"):
             wait_for_server(rack, host)
 

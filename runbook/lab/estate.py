@@ -14,7 +14,7 @@ import yaml
 from runbook.lab.narration import LabError
 
 RELEASES = ("bookworm", "trixie")
-ROLES = ("server", "agent", "fresh", "nameserver", "secondary")
+ROLES = ("server", "compiler", "agent", "fresh", "nameserver", "secondary")
 DEFAULT = Path(__file__).with_name("estates") / "default.yaml"
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -25,11 +25,12 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 class LabHost:
     """One host of an estate.
 
-    `roles`: `server` (all-in-one Puppet Server with the CA), `agent` (enrolled with the server),
-    `fresh` (agent installed, never run), `nameserver`, `secondary`; none for a machine as the
-    installer left it. `names`: further DNS names that lead to it. `cert_names`: further names in
-    its certificate. `puppet_conf`: text of its puppet.conf, with ${server}, ${domain}, ${fqdn}
-    replaced. `heap`: JVM heap as "512m..768m". `daemon`: whether `puppet.service` is enabled.
+    `roles`: `server` (all-in-one Puppet Server with the CA), `compiler` (a compile master that
+    somebody built by hand), `agent` (enrolled with the server), `fresh` (agent installed, never
+    run), `nameserver`, `secondary`; none for a machine as the installer left it. `names`: further
+    DNS names that lead to it. `cert_names`: further names in the server's certificate.
+    `puppet_conf`: text of its puppet.conf, with ${server}, ${domain}, ${fqdn} replaced. `heap`: JVM
+    heap as "512m..768m". `daemon`: whether `puppet.service` is enabled.
     """
 
     name: str
@@ -241,6 +242,6 @@ def _contradictions(estate: Estate) -> list[str]:
         found.append("a secondary needs a nameserver")
     if len(estate.having("server")) > 1:
         found.append("two hosts are server: the estate starts with one all-in-one Puppet Server")
-    if estate.having("agent") and not estate.having("server"):
+    if estate.having("agent", "compiler") and not estate.having("server"):
         found.append("agents need a server to be enrolled with; use the role fresh")
     return found

@@ -66,6 +66,7 @@ SOFTWARE = {
     "agent": ("puppet-agent",),
     "fresh": ("puppet-agent",),
     "server": ("puppet-agent", "puppetserver", "cron"),
+    "compiler": ("puppet-agent", "puppetserver", "cron"),
     "nameserver": ("bind9", "bind9-dnsutils"),
     "secondary": ("bind9", "bind9-dnsutils"),
 }

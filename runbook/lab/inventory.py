@@ -27,7 +27,9 @@ def inventory_text(estate: Estate, credentials: Credentials, namespace: str) -> 
     }
     for server in estate.having("server"):
         data["ca"] = {"host": estate.fqdn(server), "name": f"ca.{estate.domain}"}
-    data["compile_masters"] = _names(estate, [host for host in bare if host.name.startswith("cm")])
+    built = estate.having("compiler")
+    masters = [h for h in estate.hosts if h in built or (h in bare and h.name.startswith("cm"))]
+    data["compile_masters"] = _names(estate, masters)
     for host in bare:
         if host.name.startswith("pdb"):
             data["puppetdb"] = {"host": estate.fqdn(host)}
