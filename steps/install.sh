@@ -36,12 +36,12 @@ finish_interrupted() { # an installation that was broken off, by somebody or by 
     [ -n "$(dpkg --audit 2>/dev/null)" ] || return 0
     echo 'finishing an installation that was interrupted: dpkg --configure -a'
     dpkg --force-confdef --force-confold --configure -a && return 0
-    # What was cut off while it was unpacked can only be unpacked again (dpkg(1), reinst-required).
+    # What was cut off while it was unpacked can only be unpacked again (dpkg(1), reinst-required),
+    # and what others need may not have come to it at all. Nothing is removed for that.
     torn=$(dpkg-query -W -f '${db:Status-Abbrev}|${binary:Package}\n' | sed -n 's/^..R|//p')
-    [ -n "$torn" ] || return 1
     # shellcheck disable=SC2086  # a list of words
-    apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
-        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+    apt-get -q -y --fix-broken --no-remove --no-install-recommends -o DPkg::Lock::Timeout=300 \
+        -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
         --reinstall install $torn
 }
 install_packages() {
