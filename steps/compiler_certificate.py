@@ -243,18 +243,22 @@ def window(site: Site, facts: Facts) -> Planned:
         return ()  # a blocker of the step
     if file.state != "file":
         return ()
-    # Known, and asked about, together with the signing: no question waits while it is open.
-    unknown = [s.name for s in waiting(site, facts) if not asked_for(site, facts, s)]
-    if unknown:
-        what = "that the CA may sign alternative names, for these requests; one reload"
-        return tuple(Later(what, "request", name) for name in unknown)
+    # Known, and asked about, together with the signing: no question waits while it is open. So it
+    # says for whom it is; who is left out, or not asked for, holds up nobody else's.
+    hosts = waiting(site, facts)
+    known = [s.name for s in hosts if asked_for(site, facts, s)]
+    what = "that the CA may sign alternative names, for these requests; one reload"
+    later = [Later(what, "request", s.name) for s in hosts if s.name not in known]
+    if not known:
+        return tuple(later)
     given = assignments(before=file.sha256, content=base64.b64encode(opened).decode())
     close = _close_script(ca) + "close_window\n"
     return (
+        *later,
         Action(
             id=f"window/{ca.name}/open",
             host=ca.name,
-            title="let the CA sign alternative names, for these requests; one reload",
+            title=f"let the CA sign alternative names, for {', '.join(known)}; one reload",
             do=Script(given + _close_script(ca) + "open_window\n", timeout=600.0),
             undo=Compensate(close),
             diff=edit.diff(file.path, file.content, opened),

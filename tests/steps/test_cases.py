@@ -41,6 +41,7 @@ from runbook.model import (
     Tsig,
     WriteFile,
 )
+from runbook.plan import make_stage
 
 CASES = Path(__file__).with_name("cases")
 ROOT = Path(__file__).parents[2]
@@ -179,6 +180,26 @@ def test_what_is_said_of_all_hosts_is_not_said_without_the_silent() -> None:
     for check in ("one-ca", "name/resolves", "prove/left", "existing/ran"):
         assert "silent.lab.test" in asked[check]
     assert "silent.lab.test" not in asked["prove/enrolment"]  # one host that did it is enough
+
+
+def test_who_is_not_asked_for_holds_up_nobody_elses_window() -> None:
+    """One compile master waits to be signed, another one has no Puppet yet."""
+    case = yaml.safe_load((CASES / "compilers-window.yaml").read_text())
+    bare = {"like": "bookworm-bare", "roles": ["server", "compiler"]}
+    bare["readings"] = {"packages": "", "code": "", "server-files": "[state]\n"}  # type: ignore[assignment]
+    case["hosts"]["bare.lab.test"] = bare
+    site, facts = load(case)
+    stage = next(s for s in RUNBOOK.step("compilers").stages if s.id == "window")
+    whole = make_stage(stage, site, facts)
+    assert [later.host for later in whole.later] == ["bare.lab.test"]
+    for narrowed in (
+        make_stage(stage, site, facts, hosts=("asked.lab.test",)),
+        make_stage(stage, site, facts, without=("bare.lab.test",)),
+    ):
+        assert narrowed.later == ()
+        # It says for whom: once the other one is known, that is another question.
+        [action] = narrowed.actions
+        assert "for asked.lab.test;" in action.title
 
 
 def check_finding(finding: Finding) -> None:
