@@ -92,7 +92,7 @@ class Plan:
             "risk": self.risk.value,
             "hosts": len(self.hosts),
             "actions": [{**plain(a), "digest": a.digest()} for a in self.actions],
-            "later": [plain(x) for x in self.later],
+            "later": [{**plain(x), "stage": s.stage.id} for s in self.stages for x in s.later],
             "outages": dict(self.outages),
         }
 

@@ -124,6 +124,62 @@ def must(done: subprocess.CompletedProcess[str], code: int = 0) -> str:
     return done.stdout
 
 
+def as_shown(shown: str, events: Sequence[Event]) -> dict[str, int]:
+    """A run did what a dry run (its JSON lines) showed: no more, no less, and nothing else.
+
+    What was started was shown with the same title and diff, or is of a stage and a host of which
+    the dry run said that it is known later. What was shown was done, and what it announced came.
+    Returns how many actions were shown, and how many came later.
+    """
+    plans = {
+        e["step"]: e for line in shown.splitlines() if (e := json.loads(line))["kind"] == "planned"
+    }
+    stage, strange, came = "", [], set()
+    done: dict[str, set[str]] = {step: set() for step in plans}
+    counted = {"shown": 0, "later": 0}
+    for event in events:
+        if event.kind == "stage":
+            stage = event.data["id"]
+        if event.kind == "end" and event.data["status"] == "ok":
+            done[event.step].add(event.action)
+        if event.kind != "start":
+            continue
+        plan, now = plans[event.step], event.data["action"]
+        known = next((a for a in plan["actions"] if a["id"] == event.action), None)
+        if known:
+            counted["shown"] += 1
+            strange += [
+                f"{event.action}: {key} is {now[key]!r}, {known[key]!r} was shown"
+                for key in ("host", "title", "diff", "risk")
+                if now[key] != known[key]
+            ]
+            continue
+        # What is done on the CA's host for a host is about that one; without a word, for all.
+        for_all = not now["about"] and event.host not in {x["host"] for x in plan["later"]}
+        announced = [
+            (event.step, n)
+            for n, x in enumerate(plan["later"])
+            if x["stage"] == stage and (for_all or x["host"] in ("", event.host, now["about"]))
+        ]
+        counted["later"] += 1
+        came.update(announced)
+        if not announced:
+            strange.append(f"{event.action} was not shown, and nothing of it was announced")
+    for step, plan in plans.items():
+        strange += [
+            f"{a['id']} was shown and not done"
+            for a in plan["actions"]
+            if a["id"] not in done[step]
+        ]
+        strange += [
+            f"announced on {x['host']}, and it did not come: {x['what']}"
+            for n, x in enumerate(plan["later"])
+            if (step, n) not in came
+        ]
+    assert strange == []
+    return counted
+
+
 def some(places: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
     """Every sixth of them, spread over all stages; all with PMRUNBOOK_TEST_ALL=1.
 
