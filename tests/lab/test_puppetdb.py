@@ -1,5 +1,7 @@
 """PuppetDB and reports, on real hosts: from a bare machine, proved, broken, taken back, killed.
 
+Before that, its estate's compile master, which somebody built by hand, is adopted.
+
 The tests share one estate and build on each other, in the order of the file.
 """
 
@@ -8,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +20,7 @@ import yaml
 
 from runbook.lab.disk import LOGIN_TRACES
 from runbook.lab.lab import Lab
-from tests.lab.conftest import Seat, jobs_run, must, narrate, picture, some
+from tests.lab.conftest import Seat, as_shown, jobs_run, must, narrate, picture, some
 from tests.lab.test_ca import ACCESS_LOGS, COUNTERS, names, server
 from tests.lab.test_ca_screens import ASKED, screen, start, to_the_end, wait
 from tests.lab.test_compilers import (
@@ -37,12 +39,44 @@ pytestmark = pytest.mark.lab
 
 STORE_TRACES = ("var/log/puppetdb/*", "var/log/postgresql/*", "var/lib/postgresql/*")
 """Who asks PuppetDB is in its log; its database writes by itself."""
+PLANNED = ("planned", "compilers")
 SECRET = "a-word-of-the-site-0815"
 
 
+@dataclass(frozen=True)
+class Found:
+    """A host before anything was done to it."""
+
+    files: dict[str, str]
+    texts: dict[str, str]
+    serial: str
+
+
+def serial(lab: Lab, host: str) -> str:
+    """Serial number and names of its certificate."""
+    cert = f"{ssl(lab, host)}/certs/{fqdn(lab, host)}.pem"
+    return must(lab.execute(host, f"openssl x509 -noout -serial -ext subjectAltName -in {cert}"))
+
+
+CHANGED_BY_ADOPTION = {
+    "/etc/puppet/puppet.conf": ["   server=puppet.facts-test.example"],
+    "/etc/puppet/puppetserver/conf.d/webserver.conf": [],
+    "/etc/default/puppetserver": ['JAVA_ARGS="-Xms600m -Xmx600m"'],
+}
+"""Files of a compile master built by hand that change, and the lines of them that go."""
+
+
 @pytest.fixture(scope="module")
-def seat(pdb_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Seat:
-    """The compile master is built; what follows is this chapter."""
+def by_hand(pdb_lab: Lab) -> Found:
+    """A compile master as somebody built it: its files, and those that are to change in full."""
+    member = members(pdb_lab)[0]
+    texts = {p: must(pdb_lab.execute(member, f"cat {p}")) for p in CHANGED_BY_ADOPTION}
+    return Found(dict(picture(pdb_lab, member, "/etc")), texts, serial(pdb_lab, member))
+
+
+@pytest.fixture(scope="module")
+def seat(pdb_lab: Lab, by_hand: Found, tmp_path_factory: pytest.TempPathFactory) -> Seat:
+    """The compile master is adopted; what follows is this chapter."""
     made = Seat(pdb_lab, tmp_path_factory.mktemp("state"))
     must(made.pmrunbook("--plain", "--yes", "--step", "compilers", timeout=1800))
     return made
@@ -110,23 +144,65 @@ def inventory(seat: Seat, folder: Path, change: dict[str, Any]) -> Seat:
 # --- the tests ------------------------------------------------------------------------------------
 
 
+def test_a_compile_master_built_by_hand_is_adopted(seat: Seat, by_hand: Found) -> None:
+    """Only what differs changes, and every comment stays; the next test finds nothing left."""
+    lab, member = seat.lab, members(seat.lab)[0]
+    now = dict(picture(lab, member, "/etc"))
+    differ = {p for p in now.keys() | by_hand.files if now.get(p) != by_hand.files.get(p)}
+    differ = {p for p in differ if not OF_THE_SYSTEM.search(p)}
+    timer = {p for p in differ if "/puppet-crl-refresh." in p}
+    assert len(timer) == 3
+    assert differ - timer == CHANGED_BY_ADOPTION.keys()
+    for path, gone in CHANGED_BY_ADOPTION.items():
+        lines = must(lab.execute(member, f"cat {path}")).splitlines()
+        left = iter(lines)
+        # All other lines are there, in their order.
+        lost = [x for x in by_hand.texts[path].splitlines() if x not in gone and x not in left]
+        assert lost == [], path
+        assert not set(gone) & set(lines)
+    started = {e.action for e in seat.events() if e.kind == "start" and e.step == "compilers"}
+    assert not {a for a in started if a.startswith(("install/", "code/"))}
+    found = serial(lab, member)
+    assert f"DNS:{lab.estate.agents_server}" in found
+    assert f"DNS:{lab.estate.agents_server}" not in by_hand.serial
+    number = re.search("serial=(.*)", by_hand.serial)
+    revoked = must(lab.execute(server(lab), REVOKED))
+    assert number and number[1] in revoked
+    gets_its_catalog(lab, names(lab, "agent")[0], member)
+
+
+REVOKED = PATH + (
+    "openssl crl -noout -text -in $(puppet config print cacrl --section server --color=false) | "
+    "sed -n 's/.*Serial Number: //p'"
+)
+
+
 def test_a_dry_run_shows_everything_and_changes_no_file(seat: Seat, before: object) -> None:
     lab = seat.lab
     for host in names(lab, "agent"):
         must(lab.execute(host, "systemctl stop puppet"))
     marks = {h: lab.marks(h) for h in hosts(lab)}
-    out = must(seat.pmrunbook("--dry-run", "--plain"))
+    out = must(seat.pmrunbook("--dry-run", "--json"))
     changed = {h: lab.changed_files(h, marks[h], (*LOGIN_TRACES, *ACCESS_LOGS)) for h in marks}
     assert changed == {h: [] for h in marks}
     assert f"+server_urls = https://{fqdn(lab, store(lab))}:8081" in out
     assert f"the request for {fqdn(lab, store(lab))}, with a key made there" in out
+    [compilers] = [
+        event
+        for line in out.splitlines()
+        if (event := json.loads(line)) and (event["kind"], event.get("step")) == PLANNED
+    ]
+    assert (compilers["actions"], compilers["later"]) == ([], [])  # adopted: nothing is left
+    (seat.state / "shown").write_text(out)
 
 
 def test_one_unattended_run_ends_in_proof(seat: Seat, before: object) -> None:
-    lab, began = seat.lab, time.monotonic()
+    lab, began, past = seat.lab, time.monotonic(), len(seat.events())
     out = must(seat.pmrunbook("--plain", "--yes", timeout=1800))
     narrate(f"PuppetDB and {len(servers(lab))} servers: {time.monotonic() - began:.0f} s")
     assert "done (exit 0)" in out
+    counted = as_shown((seat.state / "shown").read_text(), seat.events()[past:])
+    narrate(f"as the dry run showed: {counted['shown']} actions, {counted['later']} announced")
     stored(lab)
     code, said = ask(lab, names(lab, "agent")[0], "/pdb/meta/v1/version")
     assert code == "403" and "allowlist" in said
@@ -181,6 +257,30 @@ def test_a_server_missing_in_the_list_is_one_red_check_that_names_it(seat: Seat)
     assert len(about) == 1 and gone in about[0] and "in its list" in about[0]
     must(seat.pmrunbook("--plain", "--yes"))
     assert ask(lab, members(lab)[0], "/pdb/meta/v1/version")[0] == "200"
+
+
+def test_a_puppetdb_of_somebody_elses_gets_names_and_nothing_else(
+    seat: Seat, tmp_path: Path
+) -> None:
+    lab, gone = seat.lab, fqdn(seat.lab, members(seat.lab)[0])
+    theirs = {"puppetdb": {"host": fqdn(lab, store(lab)), "existing": True}}
+    other = inventory(replace(seat, state=tmp_path / "state"), tmp_path, theirs)
+    was = dict(picture(lab, store(lab), "/etc"))
+    forget = f"find /etc -name certificate-allowlist -exec sed -i '/^{gone}$/d' {{}} +"
+    must(lab.execute(store(lab), forget))
+    must(other.pmrunbook("--plain", "--yes"))
+    now = dict(picture(lab, store(lab), "/etc"))
+    differ = {p for p in now.keys() | was if now.get(p) != was.get(p)}
+    differ = {p for p in differ if not OF_THE_SYSTEM.search(p)}
+    assert {p for p in differ if not p.endswith("/certificate-allowlist")} == set()
+    started = [e.action for e in other.events() if e.kind == "start" and e.step == "puppetdb"]
+    assert started == [what.format(fqdn(lab, store(lab))) for what in ADDED]
+    must(other.pmrunbook("verify", "--plain"))
+    listed = must(lab.execute(store(lab), "find /etc -name certificate-allowlist -exec cat {} +"))
+    assert gone in listed.split()
+
+
+ADDED = ("configure/{}/allowlist", "start/{}/restart")
 
 
 def test_agents_get_catalogs_while_puppetdb_is_away(seat: Seat) -> None:
