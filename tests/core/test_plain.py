@@ -65,6 +65,9 @@ def test_json_is_the_events() -> None:
     start = next(r for r in records if r["kind"] == "start")
     assert start["host"] == "h1"
     assert start["action_id"] == "first/h1/a"
+    # What comes later can be told from what was never shown.
+    planned = next(r for r in records if r["kind"] == "planned")
+    assert [(x["stage"], x["host"]) for x in planned["later"]] == [("second", "h4")]
 
 
 class _Both(Scripted):
