@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -129,16 +130,16 @@ def alike(seat: Seat) -> None:
     }
 
 
-def commit(lab: Lab, branch: str, path: str, text: str, repository: str = "control.git") -> str:
-    """A change of one file, committed to a branch by its owner; its revision."""
+def commit(lab: Lab, branch: str, path: str, text: str) -> str:
+    """A change of one file, committed to a branch by the repository's owner; its revision."""
     script = (
-        f"set -e; rm -rf /tmp/work; git -c safe.directory='*' clone -q -b {branch} "
-        f"/srv/repos/{repository} /tmp/work; cd /tmp/work; mkdir -p $(dirname {path}); "
-        f"cat > {path}; git add -A; git -c user.name=dev -c user.email=dev@example.com "
-        f"commit -qm change; git -c safe.directory='*' push -q origin HEAD:{branch}; "
-        "chown -R keeper /srv/repos; git rev-parse HEAD"
+        f"set -e; rm -rf ~/work; git clone -q -b {branch} /srv/repos/control.git ~/work; "
+        f"cd ~/work; mkdir -p $(dirname {path}); cat > {path}; git add -A; "
+        "git -c user.name=dev -c user.email=dev@example.com commit -qm change; "
+        f"git push -q origin HEAD:{branch}; git rev-parse HEAD"
     )
-    return must(lab.execute(forge(lab), script, stdin=text)).strip()
+    owner = f"su - keeper -c {shlex.quote(script)}"
+    return must(lab.execute(forge(lab), owner, stdin=text)).strip()
 
 
 # --- git ------------------------------------------------------------------------------------------
