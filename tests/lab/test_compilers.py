@@ -5,6 +5,7 @@ The tests share one estate and build on each other, in the order of the file.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import time
@@ -16,7 +17,7 @@ import yaml
 from runbook.lab.disk import LOGIN_TRACES
 from runbook.lab.lab import Lab
 from runbook.model import Event
-from tests.lab.conftest import Seat, jobs_run, must, narrate, picture, some
+from tests.lab.conftest import Seat, as_shown, jobs_run, must, narrate, picture, some
 from tests.lab.test_ca import ACCESS_LOGS, ca_name, names, server
 from tests.lab.test_ca_screens import ASKED, screen, start, to_the_end, wait
 from tests.ui.conftest import WIDE, Terminal
@@ -107,12 +108,12 @@ def test_a_dry_run_shows_everything_and_changes_no_file(seat: Seat, before: obje
     for host in names(lab, "agent"):
         must(lab.execute(host, "systemctl stop puppet"))
     marks = {h: lab.marks(h) for h in hosts(lab)}
-    out = must(seat.pmrunbook("--dry-run", "--plain"))
+    out = must(seat.pmrunbook("--dry-run", "--json"))
     changed = {h: lab.changed_files(h, marks[h], (*LOGIN_TRACES, *ACCESS_LOGS)) for h in marks}
     assert changed == {h: [] for h in marks}
     assert not (seat.state / "pmrunbook" / "sites").exists()
     for member in members(lab):
-        assert f"{fqdn(lab, member)}: install " in out
+        assert f'"install/{fqdn(lab, member)}/packages"' in out
         assert f"the request for {fqdn(lab, member)}, " in out
     (seat.state / "shown").write_text(out)
 
@@ -124,10 +125,16 @@ def test_one_unattended_run_builds_them_all(seat: Seat, before: object) -> None:
     assert "done (exit 0)" in out
     built(lab)
     assert ca_conf(lab) == was  # the window for alternative names is closed, byte for byte
-    # What the dry run said would be set is what Puppet takes now.
+    # What the dry run said would be done was done; what it said would be set Puppet takes now.
     said = (seat.state / "shown").read_text()
+    counted = as_shown(said, seat.events())
+    narrate(f"as the dry run showed: {counted['shown']} actions, {counted['later']} announced")
+    later = [x for line in said.splitlines() for x in json.loads(line).get("later", ())]
     for member in members(lab):
-        line = re.search(rf"{fqdn(lab, member)}: the files as .* to set (.*?) in \[main\]", said)
+        [what] = [
+            x["what"] for x in later if (x["host"], x["stage"]) == (fqdn(lab, member), "configure")
+        ]
+        line = re.search(r"to set (.*?) in \[main\]", what)
         assert line
         wanted = dict(pair.split(" = ") for pair in line[1].split(", "))
         assert {"ca_server", "server", "dns_alt_names"} <= wanted.keys()
@@ -252,6 +259,33 @@ def test_a_foreign_request_under_the_right_name_is_not_signed(seat: Seat) -> Non
     waiting = must(lab.execute(server(lab), PATH + "puppetserver ca list"))
     assert name in waiting
     must(lab.execute(server(lab), PATH + f"puppetserver ca clean --certname {name} || [ $? = 24 ]"))
+
+
+def test_a_request_replaced_while_it_is_signed_gets_no_certificate(seat: Seat) -> None:
+    """After the fingerprints were compared, and before the CA reads the request that it signs."""
+    lab, ca, name = seat.lab, server(seat.lab), fqdn(seat.lab, members(seat.lab)[0])
+    was = ca_conf(lab)
+    make = (
+        "cd /root; openssl req -new -newkey rsa:2048 -nodes -keyout f.key -out f.csr "
+        f"-subj /CN={name} 2>/dev/null; openssl pkey -in f.key -pubout -outform der | "
+        "sha256sum | cut -c1-64"
+    )
+    theirs = ":".join(re.findall("..", must(lab.execute(ca, make)).strip().upper()))
+    swap = (
+        PATH + "d=$(puppet config print csrdir --section server --color=false); "
+        f"( until pgrep -f 'ca [s]ign --certname {name}'; do sleep 0.02; done; "
+        f"cat /root/f.csr >$d/{name}.pem ) >/dev/null 2>&1 & :"
+    )
+    must(lab.execute(ca, swap))
+    done = seat.pmrunbook("--plain", "--yes", "--resume", timeout=1800)
+    assert done.returncode == 4, done.stdout[-3000:]
+    told = [x for x in done.stdout.splitlines() if "replaced while it was signed" in x]
+    said = next(x for x in told if x.startswith("✗"))
+    ours = set(re.findall(r"(?:[0-9A-F]{2}:){31}[0-9A-F]{2}", said)) - {theirs}
+    assert theirs in said and len(ours) == 1
+    assert ca_conf(lab) == was
+    listed = must(lab.execute(ca, PATH + "puppetserver ca list --all"))
+    assert name not in listed.partition("Revoked")[0]
     must(seat.pmrunbook("undo", "compilers", "--plain", "--yes"))
 
 
@@ -311,6 +345,20 @@ def test_a_server_that_made_a_ca_of_its_own_is_put_right(seat: Seat) -> None:
     must(seat.pmrunbook("debts"))
 
 
+SMALL_VAR = """set -e
+mkdir /mnt/var
+mount -t tmpfs -o size=1500m small /mnt/var
+cp -a /var/. /mnt/var/
+mount --bind /mnt/var /var
+umount /mnt/var
+( until pgrep -f 'apt-get .*[i]nstall puppet'; do sleep 0.02; done
+  used=$(df -k --output=used /var | tail -n 1)
+  mount -o remount,size=$((used + 500))k /var
+) >/dev/null 2>&1 &
+"""
+"""A file system of its own, with room enough to begin with, until packages are installed."""
+
+
 def test_a_dead_one_is_replaced_under_its_name(seat: Seat) -> None:
     lab, member = seat.lab, members(seat.lab)[0]
     lab.reset(narrate, [member])
@@ -329,7 +377,14 @@ def test_a_dead_one_is_replaced_under_its_name(seat: Seat) -> None:
     done = seat.pmrunbook("--plain", "--yes", timeout=1800)
     assert "packages-locked" in done.stdout
     assert done.returncode == 1, done.stdout[-3000:]
-    out = done.stdout + must(seat.pmrunbook("--plain", "--yes", "--resume", timeout=1800))
+    # And then its disk runs full in the middle, with our own jobs on it.
+    must(lab.execute(member, SMALL_VAR))
+    full = seat.pmrunbook("--plain", "--yes", "--resume", timeout=1800)
+    assert full.returncode == 1, full.stdout[-3000:]
+    assert re.search(r"Error: little room is left: /var has \d MiB free", full.stdout)
+    must(lab.execute(member, "mount -o remount,size=1500m /var"))
+    out = must(seat.pmrunbook("--plain", "--yes", "--resume", timeout=1800))
+    out = done.stdout + full.stdout + out
     assert "packages-half-installed" in out
     assert f"clean the old certificate of {fqdn(lab, member)}" in out
     built(lab)
