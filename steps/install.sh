@@ -36,13 +36,20 @@ finish_interrupted() { # an installation that was broken off, by somebody or by 
     [ -n "$(dpkg --audit 2>/dev/null)" ] || return 0
     echo 'finishing an installation that was interrupted: dpkg --configure -a'
     dpkg --force-confdef --force-confold --configure -a && return 0
-    # What was cut off while it was unpacked can only be unpacked again (dpkg(1), reinst-required),
-    # and what others need may not have come to it at all. Nothing is removed for that.
-    torn=$(dpkg-query -W -f '${db:Status-Abbrev}|${binary:Package}\n' | sed -n 's/^..R|//p')
-    # shellcheck disable=SC2086  # a list of words
-    apt-get -q -y --fix-broken --no-remove --no-install-recommends -o DPkg::Lock::Timeout=300 \
-        -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
-        --reinstall install $torn
+    # What others need may not have come to it at all; and what was cut off while it was unpacked can
+    # only be unpacked again (dpkg(1), reinst-required). Each may be in the way of the other.
+    for round in 1 2; do
+        mend --fix-broken install
+        torn=$(dpkg-query -W -f '${db:Status-Abbrev}|${binary:Package}\n' | sed -n 's/^..R|//p')
+        # shellcheck disable=SC2086  # a list of words
+        [ -z "$torn" ] || mend --reinstall install $torn
+        [ -n "$(dpkg --audit 2>/dev/null)" ] || return 0
+    done
+    return 1
+}
+mend() { # nothing is removed for it
+    apt-get -q -y --no-remove --no-install-recommends -o DPkg::Lock::Timeout=300 \
+        -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
 }
 install_packages() {
     if [ -n "$unit" ] && systemctl is-active --quiet "$unit"; then
