@@ -35,17 +35,17 @@ failed() { # last of all: the package manager's own last words do not name a ful
 finish_interrupted() { # an installation that was broken off, by somebody or by a full disk
     [ -n "$(dpkg --audit 2>/dev/null)" ] || return 0
     echo 'finishing an installation that was interrupted: dpkg --configure -a'
-    dpkg --force-confdef --force-confold --configure -a && return 0
+    dpkg --force-confdef --force-confold --configure -a # says nothing of what is half installed
     # What others need may not have come to it at all; and what was cut off while it was unpacked can
     # only be unpacked again (dpkg(1), reinst-required). Each may be in the way of the other.
     for round in 1 2; do
+        [ -n "$(dpkg --audit 2>/dev/null)" ] || return 0
         mend --fix-broken install
         torn=$(dpkg-query -W -f '${db:Status-Abbrev}|${binary:Package}\n' | sed -n 's/^..R|//p')
         # shellcheck disable=SC2086  # a list of words
         [ -z "$torn" ] || mend --reinstall install $torn
-        [ -n "$(dpkg --audit 2>/dev/null)" ] || return 0
     done
-    return 1
+    [ -z "$(dpkg --audit 2>/dev/null)" ]
 }
 mend() { # nothing is removed for it
     apt-get -q -y --no-remove --no-install-recommends -o DPkg::Lock::Timeout=300 \
