@@ -19,12 +19,12 @@ from . import (
     reads,
 )
 from .catalogue import found
-from .code_site import about, lines, model, readied, servers, strategy, words
+from .code_site import about, lines, model, readied, strategy, words
 from .code_way import Way
 from .compiler import choose, ready
 from .compiler_install import installing
 from .compilers import cautious
-from .layout import Seen
+from .layout import Seen, servers
 
 WAYS = {
     "r10k": code_r10k.WAY,

@@ -17,10 +17,10 @@ from runbook.model import Check, Facts, Host, Read, Site, Verdict
 from runbook.shell import quote
 
 from . import reads
-from .code_site import about, servers
+from .code_site import about
 from .compiler import port, ready
 from .fields import NONE, Fields, sections
-from .layout import Seen, unknown
+from .layout import Seen, servers, unknown
 
 FACTS = Read("node-facts", reads.script("node_facts.sh"), limit=2_000_000, timeout=150.0)
 MOST = 5  # nodes that are compared unless the inventory names more

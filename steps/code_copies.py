@@ -23,10 +23,10 @@ from runbook.model import (
 from . import code_repository, code_schedule, reads
 from .code_repository import header, missing, pairs, seen_there, tips
 from .code_server import flushing, keeps
-from .code_site import about, model, readied, revisions, roots, servers
+from .code_site import about, model, readied, revisions, roots
 from .code_way import Way
 from .compiler import ready
-from .layout import Seen, unknown
+from .layout import Seen, servers, unknown
 from .shellwords import assignments
 
 

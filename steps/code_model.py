@@ -28,12 +28,12 @@ from runbook.model import (
 
 from . import reads
 from .catalogue import found
-from .code_site import behind, elsewhere, local, model, readied, revisions, roots, servers, strategy
+from .code_site import behind, elsewhere, local, model, readied, revisions, roots, strategy
 from .code_way import Way
 from .compiler import ready
 from .fields import NONE, Fields
 from .files import Edit, changed, writes
-from .layout import Seen, file_fact, unknown
+from .layout import Seen, file_fact, servers, unknown
 from .shellwords import assignments
 
 MOUNT = "pmrunbook_environments"

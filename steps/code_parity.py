@@ -19,14 +19,13 @@ from .code_site import (
     differing,
     revisions,
     roots,
-    servers,
     sizes,
     usual,
     words,
 )
 from .compiler import ready
 from .fields import NONE, sections
-from .layout import FileFact, Seen, file_fact, unknown
+from .layout import FileFact, Seen, file_fact, servers, unknown
 from .shellwords import assignments
 
 SECRET = ("private", ".pem", ".key", ".eyaml", "secring")

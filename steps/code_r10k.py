@@ -31,12 +31,12 @@ from .catalogue import found
 from .code_command import alike
 from .code_repository import missing, only, packages, seen_there, tips
 from .code_server import flushing, keeps
-from .code_site import about, model, readied, revisions, servers
+from .code_site import about, model, readied, revisions
 from .code_way import Way
 from .compiler import ready
 from .fields import NONE
 from .files import Edit, changed, writes
-from .layout import FileFact, Seen, file_fact, unknown
+from .layout import FileFact, Seen, file_fact, servers, unknown
 from .shellwords import assignments
 
 USUAL = "/etc/puppetlabs/r10k/r10k.yaml"

@@ -34,12 +34,12 @@ from . import code_repository, code_schedule, reads
 from .catalogue import found
 from .code_repository import packages, seen_there
 from .code_server import flushing, keeps
-from .code_site import about, behind, elsewhere, local, model, readied, roots, servers
+from .code_site import about, behind, elsewhere, local, model, readied, roots
 from .code_way import Way
 from .compiler import ready
 from .fields import NONE, Fields
 from .files import Edit, changed, writes
-from .layout import FileFact, Seen, file_fact, unknown
+from .layout import FileFact, Seen, file_fact, servers, unknown
 from .shellwords import assignments
 
 ACCOUNT = "puppet-code"

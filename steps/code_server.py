@@ -12,22 +12,12 @@ from runbook import edit
 from runbook.model import Action, Check, Facts, Later, Nothing, Planned, Script, Site, Verdict
 
 from . import code_model, reads
-from .code_site import (
-    ATOMIC,
-    OURS,
-    about,
-    auth_conf,
-    model,
-    readied,
-    roots,
-    servers,
-    strategy,
-)
+from .code_site import ATOMIC, OURS, about, auth_conf, model, readied, roots, strategy
 from .compiler import port, ready
 from .compiler_start import AGAIN, reload
 from .fields import NONE, sections
 from .files import Edit, changed, writes
-from .layout import FileFact, Seen, file_fact, unknown
+from .layout import FileFact, Seen, file_fact, servers, unknown
 from .puppetdb_clients import section
 from .shellwords import assignments
 

@@ -12,8 +12,7 @@ from runbook.model import Facts, Site
 
 from .compiler import ready
 from .fields import NONE
-from .layout import FileFact, Seen, file_fact
-from .puppetdb_site import joined, servers
+from .layout import FileFact, Seen, file_fact, joined
 from .reads import PACKAGES, TERMINI
 
 ATOMIC = ("git", "mercurial", "subversion")
@@ -212,6 +211,3 @@ def local(site: Site, facts: Facts, seen: Seen) -> list[str]:
     given = tuple(about(site).get("environments", ()))
     mine, theirs = roots(seen), roots(Seen(model(site), facts))
     return [n for n in mine if n not in theirs and (not given or n in given)]
-
-
-__all__ = ["ATOMIC", "about", "servers"]

@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from runbook.model import Facts, Read, Site, Verdict
+from runbook.model import Facts, Host, Read, Site, Verdict
 
 from .fields import NONE, Fields, sections
 
@@ -448,3 +448,14 @@ def expected(site: Site, facts: Facts) -> tuple[Seen, ...]:
 def ca_host(site: Site, facts: Facts) -> Seen:
     """The CA's host."""
     return Seen(site.ca.host, facts)
+
+
+def servers(site: Site) -> tuple[Host, ...]:
+    """Every Puppet Server, the CA's own host last: it is the one everybody depends on."""
+    return tuple(sorted(site.having("server"), key=lambda host: host.name == site.ca.host))
+
+
+def joined(site: Site, facts: Facts) -> tuple[Seen, ...]:
+    """The Puppet Servers that answered and are open source, in that order."""
+    seen = (Seen(h.name, facts) for h in servers(site) if facts.reachable(h.name))
+    return tuple(s for s in seen if not s.enterprise)

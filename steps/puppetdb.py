@@ -21,14 +21,13 @@ from .catalogue import found
 from .compiler import ready
 from .compilers import cautious, cramped
 from .fields import NONE
-from .layout import Seen, version
+from .layout import Seen, joined, version
 from .puppetdb_site import (
     LISTS,
     Store,
     about,
     concerns,
     heap,
-    joined,
     local_database,
     processors,
     stores,

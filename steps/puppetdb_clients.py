@@ -26,8 +26,8 @@ from .compiler_install import installing
 from .compiler_start import AGAIN, reload
 from .fields import NONE
 from .files import Edit, changed, writes
-from .layout import FileFact, Seen, file_fact
-from .puppetdb_site import about, concerns, joined, processors, servers, urls, wanted_terminus
+from .layout import FileFact, Seen, file_fact, joined, servers
+from .puppetdb_site import about, concerns, processors, urls, wanted_terminus
 from .reads import TERMINI
 from .shellwords import assignments
 

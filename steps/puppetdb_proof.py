@@ -29,8 +29,8 @@ from . import ca_proof, compiler_start, reads
 from .compiler import port, ready
 from .compiler_start import log_folder
 from .fields import NONE
-from .layout import Seen, ca_host
-from .puppetdb_site import about, concerns, joined, processors, servers, stores, urls
+from .layout import Seen, ca_host, joined, servers
+from .puppetdb_site import about, concerns, processors, stores, urls
 from .shellwords import assignments
 
 

@@ -12,11 +12,11 @@ from functools import cached_property
 from typing import Any
 
 from runbook import edit
-from runbook.model import Facts, Host, Site
+from runbook.model import Facts, Site
 
 from .compiler import SERVERS, Packages, choose
 from .fields import NONE, Fields, sections
-from .layout import FileFact, Seen, ca_host, file_fact, version
+from .layout import FileFact, Seen, ca_host, file_fact, servers, version
 from .reads import DATABASES, TERMINI
 
 LISTS = ("certificate-allowlist", "certificate-whitelist")
@@ -41,17 +41,6 @@ def concerns(site: Site) -> bool:
 def urls(site: Site) -> tuple[str, ...]:
     """The PuppetDBs in the order servers try them, as host:port."""
     return tuple(f"{name}:{about(site)['port']}" for name in about(site).get("hosts", ()))
-
-
-def servers(site: Site) -> tuple[Host, ...]:
-    """Every Puppet Server, the CA's own host last: it is the one everybody depends on."""
-    return tuple(sorted(site.having("server"), key=lambda host: host.name == site.ca.host))
-
-
-def joined(site: Site, facts: Facts) -> tuple[Seen, ...]:
-    """The Puppet Servers that answered and are open source, in that order."""
-    seen = (Seen(h.name, facts) for h in servers(site) if facts.reachable(h.name))
-    return tuple(s for s in seen if not s.enterprise)
 
 
 def certname(site: Site, facts: Facts, host: str) -> str:

@@ -19,9 +19,9 @@ from runbook.model import (
 )
 
 from . import reads
-from .layout import Seen
+from .layout import Seen, joined
 from .puppetdb_files import edits
-from .puppetdb_site import Store, joined, stores, urls
+from .puppetdb_site import Store, stores, urls
 from .shellwords import assignments
 
 START = 60.0  # seconds a restart takes on two processors
