@@ -134,6 +134,8 @@ printf 'codedir=%s\nenvironmentpath=%s\n' "$codedir" "$environments"
     all = describe.call(name, root, list, folders)
     line("tree", name, list.size, list.sum { |f| f[1].to_i }, all)
     line("root", name, File.realpath(root))
+    kept = File.file?(root + "/environment.conf") && File.binread(root + "/environment.conf")[/^\s*environment_timeout\s*=\s*(\S+)/, 1]
+    line("timeout", name, kept) if kept
     line("revision", name, revision(root)) unless revision(root).empty?
     blind, = Open3.capture2("runuser", "-u", user, "--", "find", "-L", root, "(", "-name", ".git", "-prune", ")", "-o", "!", "-readable", "-print", "-quit", err: File::NULL)
     line("unreadable", name, blind.chomp) unless blind.empty?

@@ -12,7 +12,7 @@ from runbook import edit
 from runbook.model import Action, Check, Facts, Later, Nothing, Planned, Script, Site, Verdict
 
 from . import code_model, reads
-from .code_site import ATOMIC, OURS, about, auth_conf, model, readied, roots, strategy
+from .code_site import ATOMIC, OURS, about, auth_conf, model, readied, roots, strategy, timeouts
 from .compiler import port, ready
 from .compiler_start import AGAIN, reload
 from .fields import NONE, sections
@@ -159,7 +159,7 @@ def unread(seen: Seen) -> tuple[str, ...]:
 
 def keeps(seen: Seen) -> bool:
     """Whether it keeps environments in memory after a catalog is compiled."""
-    return seen.setting("environment_timeout", "server") not in ("", "0", "0s", "0m")
+    return any(t not in ("", "0", "0s", "0m") for t in timeouts(seen))
 
 
 def stale(seen: Seen) -> bool:

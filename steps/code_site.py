@@ -24,7 +24,6 @@ Column = Mapping[str, str]
 SETTINGS = (
     "basemodulepath",
     "default_manifest",
-    "environment_timeout",
     "environmentpath",
     "external_nodes",
     "hiera_config",
@@ -124,9 +123,25 @@ def classifier(seen: Seen) -> Column:
     return {"node_terminus": found.one("terminus"), **script, **answers, **errors}
 
 
+def timeouts(seen: Seen) -> tuple[str, ...]:
+    """How long it keeps environments in memory: its own setting, then those of environments.
+
+    Read from the files: `puppet config print` answers this one for [main], whatever section it is
+    asked for, because an environment may set it too.
+    """
+    data = seen.puppet_conf.content or b""
+    try:
+        given = [edit.ini_get(data, s, "environment_timeout") for s in ("server", "master", "main")]
+    except edit.EditError:
+        given = []
+    own = next((value for value in given if value is not None), "0")
+    return (own, *(w[1] for w in lines(seen, "trees", "timeout") if len(w) > 1))
+
+
 def setup(seen: Seen) -> Column:
     """How it is set: what decides about a catalog beside the code."""
     settings = {key: seen.setting(key, "server") for key in SETTINGS}
+    settings["environment_timeout"] = timeouts(seen)[0]
     kept = (*PACKAGES, *TERMINI)
     packages = {p: v.partition(":")[2] or v for p, v in seen.packages.items() if p in kept}
     gems: dict[str, str] = {}

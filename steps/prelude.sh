@@ -86,7 +86,7 @@ PC_wanted="$PC_wanted|server_list|signeddir|srv_domain|ssldir|statedir|use_srv_r
 PC_wanted="$PC_wanted|agent_catalog_run_lockfile|agent_disabled_lockfile|crl_refresh_interval"
 PC_wanted="$PC_wanted|reports|reporturl|route_file|storeconfigs|storeconfigs_backend"
 PC_wanted="$PC_wanted|report_include_system_store"
-PC_wanted="$PC_wanted|basemodulepath|default_manifest|environment_timeout|external_nodes|hiera_config"
+PC_wanted="$PC_wanted|basemodulepath|default_manifest|external_nodes|hiera_config"
 PC_wanted="$PC_wanted|node_terminus|strict|strict_variables|trusted_external_command|user"
 PC_wanted="$PC_wanted|versioned_environment_dirs"
 
