@@ -2,7 +2,7 @@
 PYTHON ?= .venv/bin/python
 BIN = $(dir $(PYTHON))
 
-.PHONY: check lint test unit faults lock bench generate
+.PHONY: check lint test unit faults labs lock bench generate
 
 check: lint test
 
@@ -23,6 +23,10 @@ unit:
 # Killed between any two actions, all of them: CI takes every sixth.
 faults:
 	PMRUNBOOK_TEST_ALL=1 PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest tests/lab -k killed --numprocesses 2 --dist loadfile
+
+# Every lab test and every boundary there is: hours.
+labs:
+	PMRUNBOOK_TEST_ALL=1 PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest -m lab --numprocesses 2 --dist loadfile
 
 bench:
 	$(PYTHON) tests/bench/bench_ssh.py
