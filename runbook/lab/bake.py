@@ -61,7 +61,7 @@ def layers(
     if not hosts:
         return {}
     # Only what the history depends on: another ssh user or another bare machine needs no new one.
-    site = replace(estate, name="bake", hosts=hosts, ssh_user="baker", ssh_port=22, deploy="")
+    site = replace(estate, name="bake", hosts=hosts, ssh_user="baker", ssh_port=22)
     recipe = json.dumps([site.data(), base.key, Path(__file__).read_text()], sort_keys=True)
     key = hashlib.sha256(recipe.encode()).hexdigest()[:10]
     final = machine.cache_dir() / f"estate-{estate.release}-{key}"

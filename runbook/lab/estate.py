@@ -55,7 +55,6 @@ class Estate:
     ssh_user: str = "operator"
     ssh_port: int = 22
     server: str = ""
-    deploy: str = ""  # the strategy by which its inventory keeps code in sync; empty: none
     code: Mapping[str, str] = field(default_factory=dict)
 
     def host(self, name: str) -> LabHost:
@@ -118,7 +117,7 @@ def parse(data: object, origin: str = "estate", folder: Path | None = None) -> E
     """An estate from plain data; `origin` names it in errors, `code` may be a file in `folder`."""
     problems: list[str] = []
     top = _mapping(data, "the estate", problems)
-    allowed = {"name", "release", "domain", "network", "ssh", "server", "deploy", "code", "hosts"}
+    allowed = {"name", "release", "domain", "network", "ssh", "server", "code", "hosts"}
     problems += [f"unknown key {key!r}" for key in top if key not in allowed]
     ssh = _mapping(top.get("ssh", {}), "ssh", problems)
     problems += [f"unknown key ssh.{key}" for key in ssh if key not in ("user", "port")]
@@ -127,9 +126,7 @@ def parse(data: object, origin: str = "estate", folder: Path | None = None) -> E
         for name, entry in _mapping(top.get("hosts"), "hosts", problems).items()
     )
     given = {
-        key: top[key]
-        for key in ("name", "release", "domain", "network", "server", "deploy")
-        if key in top
+        key: top[key] for key in ("name", "release", "domain", "network", "server") if key in top
     }
     problems += [
         f"{key} must be text" for key, value in given.items() if not isinstance(value, str)

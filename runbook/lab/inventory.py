@@ -35,8 +35,6 @@ def inventory_text(estate: Estate, credentials: Credentials, namespace: str) -> 
             data["puppetdb"] = {"host": estate.fqdn(host)}
         if host.name.startswith("lb"):
             data["load_balancing"] = {"strategy": "tcp-proxy", "host": estate.fqdn(host)}
-    if estate.deploy:
-        data["code"] = {"strategy": estate.deploy}
     if estate.having("nameserver"):
         data["dns"] = {
             "servers": [host.address for host in estate.having("nameserver", "secondary")],
