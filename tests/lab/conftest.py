@@ -21,8 +21,6 @@ from runbook.model import Event
 
 HERE = Path(__file__).parent
 SPOOL = "/var/lib/pmrunbook/jobs"
-collect_ignore = [] if os.environ.get("PMRUNBOOK_TEST_ALL") else ["test_code_ways.py"]
-"""Not run to its end often enough yet to hold a release: `make labs` takes all there is."""
 ROOT = HERE.parent.parent
 
 
