@@ -268,6 +268,7 @@ def test_a_full_disk_on_one_server_holds_all_of_them(git: Seat) -> None:
     must(git.pmrunbook("--plain", "--yes", "--resume"))
 
 
+@pytest.mark.long
 def test_the_classifier_goes_where_the_code_goes(git: Seat, tmp_path: Path) -> None:
     lab, host = git.lab, members(git.lab)[0]
     script = (
@@ -303,6 +304,7 @@ def test_the_classifier_goes_where_the_code_goes(git: Seat, tmp_path: Path) -> N
     must(lab.execute(server(lab), "rm /etc/puppet/enc /etc/puppet/nodes.yaml"))
 
 
+@pytest.mark.long
 def test_a_commit_is_served_by_every_server_even_from_memory(git: Seat) -> None:
     """Servers that keep environments in memory are told to forget, each by itself."""
     lab = git.lab
@@ -355,6 +357,7 @@ def test_a_repository_that_is_away_holds_and_says_so(git: Seat) -> None:
         must(lab.execute(forge(lab), "mv /srv/repos/gone.git /srv/repos/control.git"))
 
 
+@pytest.mark.long
 def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(git: Seat) -> None:
     lab = git.lab
     must(git.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
@@ -367,6 +370,7 @@ def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(git: Seat) 
     must(git.pmrunbook("debts"))
 
 
+@pytest.mark.long
 def test_undone_every_server_has_its_own_folders_again(
     git: Seat, before: dict[str, dict[str, str]]
 ) -> None:
@@ -378,6 +382,7 @@ def test_undone_every_server_has_its_own_folders_again(
         assert now.keys() == before[host].keys()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("screen", [WIDE], indirect=True, ids=["120x36"])
 def test_brought_through_the_screens(git: Seat, screen: Terminal) -> None:
     start(screen, git, "--new", "--step", "code")
@@ -404,6 +409,7 @@ def brought(seat: Seat, folder: Path, **code: Any) -> Seat:
     return made
 
 
+@pytest.mark.long
 def test_mercurial(seat: Seat, url: str, tmp_path: Path) -> None:
     narrate("mercurial")
     must(seat.lab.execute(forge(seat.lab), "su keeper -c 'hg init /srv/repos/hg'"))
@@ -418,6 +424,7 @@ def test_mercurial(seat: Seat, url: str, tmp_path: Path) -> None:
     must(made.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
 
 
+@pytest.mark.long
 def test_subversion(seat: Seat, url: str, tmp_path: Path) -> None:
     narrate("subversion")
     lab = seat.lab
@@ -432,6 +439,7 @@ def test_subversion(seat: Seat, url: str, tmp_path: Path) -> None:
     must(made.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
 
 
+@pytest.mark.long
 def test_r10k_with_a_module_of_the_puppetfile(
     seat: Seat, url: str, tmp_path: Path, before: dict[str, dict[str, str]]
 ) -> None:
@@ -486,6 +494,7 @@ def test_r10k_with_a_module_of_the_puppetfile(
         assert {p for p in now if now[p] != before[host].get(p)} == set()
 
 
+@pytest.mark.long
 def test_a_command_of_the_sites_own(seat: Seat, tmp_path: Path) -> None:
     """What it leaves is verified like everything else."""
     narrate("command")
