@@ -259,6 +259,7 @@ def test_a_server_missing_in_the_list_is_one_red_check_that_names_it(seat: Seat)
     assert ask(lab, members(lab)[0], "/pdb/meta/v1/version")[0] == "200"
 
 
+@pytest.mark.long
 def test_a_puppetdb_of_somebody_elses_gets_names_and_nothing_else(
     seat: Seat, tmp_path: Path
 ) -> None:
