@@ -137,7 +137,7 @@ printf 'codedir=%s\nenvironmentpath=%s\n' "$codedir" "$environments"
     kept = File.file?(root + "/environment.conf") && File.binread(root + "/environment.conf")[/^\s*environment_timeout\s*=\s*(\S+)/, 1]
     line("timeout", name, kept) if kept
     line("revision", name, revision(root)) unless revision(root).empty?
-    blind, = Open3.capture2("runuser", "-u", user, "--", "find", "-L", root, "(", "-name", ".git", "-prune", ")", "-o", "!", "-readable", "-print", "-quit", err: File::NULL)
+    blind, = Open3.capture2("runuser", "-u", user, "--", "find", "-L", root, "(", "-name", ".git", "-o", "-name", ".hg", "-o", "-name", ".svn", ")", "-prune", "-o", "!", "-readable", "-print", "-quit", err: File::NULL)
     line("unreadable", name, blind.chomp) unless blind.empty?
     [name, all]
   end
