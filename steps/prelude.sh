@@ -90,23 +90,51 @@ PC_wanted="$PC_wanted|basemodulepath|default_manifest|external_nodes|hiera_confi
 PC_wanted="$PC_wanted|node_terminus|strict|strict_variables|trusted_external_command|user"
 PC_wanted="$PC_wanted|versioned_environment_dirs"
 
-pc_settings() { # run mode: the settings the steps ask for, as Puppet takes them there
-    # A puppet.conf it cannot read is an error on stderr, exit 0, and the defaults for everything.
-    pc_within 50 "$PC_puppet" config print all --color=false --section "$1" 2>&1 |
-        sed -u -nE "s/^($PC_wanted) = /$1:&/p; s/^Error: /error:/p"
+pc_print() { # run modes: the settings the steps ask for, as Puppet takes them, "mode:name = value"
+    # Loading Puppet costs a second: once for all, and then its own command line for each.
+    # shellcheck disable=SC2016  # Ruby
+    pc_within 50 "$PC_ruby" -e '
+      require "puppet"
+      require "puppet/util/command_line"
+      said = ARGV.map do |mode|
+        child = IO.popen("-")
+        unless child
+          $stderr.reopen($stdout)
+          $stdin.reopen("/dev/null")
+          wanted = %W[config print all --color=false --section #{mode}]
+          Puppet::Util::CommandLine.new("puppet", wanted).execute
+          exit
+        end
+        [mode, child]
+      end
+      said.each do |mode, child|
+        child.each_line { |line| puts "#{mode}:#{line}" }
+        child.close
+      end
+    ' "$@" 2>/dev/null
 }
-pc_of() { # run mode: of what both calls said, the part of one
+pc_print_each() { # the same, a program for each
+    for pc_mode; do
+        pc_within 50 "$PC_puppet" config print all --color=false --section "$pc_mode" 2>&1 |
+            sed -u "s/^/$pc_mode:/" &
+    done
+    wait
+}
+pc_of() { # run mode: of what was said, the part of one
     printf '%s\n' "$PC_said" | sed -n "s/^$1://p"
 }
 
-# Each call is a second of Ruby or two: both at once.
 PC_agent= PC_server= PC_error=
 if [ -n "$PC_puppet" ]; then
-    PC_said=$(
-        [ -z "$PC_puppetserver" ] || pc_settings "$PC_section" &
-        pc_settings agent
-        wait
-    )
+    pc_modes=agent
+    [ -z "$PC_puppetserver" ] || pc_modes="$PC_section agent"
+    # A puppet.conf it cannot read is an error on stderr, exit 0, and the defaults for everything.
+    pc_wanted="s/^([a-z]+:)($PC_wanted) = /&/p; s/^[a-z]+:Error: /error:/p"
+    PC_said=
+    # shellcheck disable=SC2086  # a list of words
+    [ -z "$PC_ruby" ] || [ "$pc_modes" = agent ] || PC_said=$(pc_print $pc_modes | sed -u -nE "$pc_wanted")
+    # shellcheck disable=SC2086
+    [ -n "$PC_said" ] || PC_said=$(pc_print_each $pc_modes | sed -u -nE "$pc_wanted")
     PC_agent=$(pc_of agent)
     PC_server=$(pc_of "$PC_section")
     PC_error=$(pc_of error | sort -u | head -c 600)
