@@ -78,6 +78,13 @@ def parser(*, lab_too: bool = True) -> argparse.ArgumentParser:
     _common(debts, again=True)
     _answers(debts, again=True)
     debts.add_argument("--repay", action="store_true", help="end them now")
+    dns = verbs.add_parser("dns", help="which share of the agents each server is to get")
+    _common(dns, again=True)
+    _json(dns)
+    dns.add_argument("what", choices=["plan"])
+    dns.add_argument(
+        "--down", action="append", default=[], metavar="HOST", help="as if this server were down"
+    )
     lab = verbs.add_parser("lab", help="a real Puppet estate on this machine, to rehearse on")
     if lab_too:
         from runbook.lab.commands import add_arguments
@@ -195,6 +202,10 @@ def _command(args: argparse.Namespace, arguments: list[str]) -> int:
         from runbook import reading
 
         return reading.command(args, site)
+    if args.topic == "dns":
+        from runbook.dns_plan import command as dns_plan
+
+        return dns_plan(site, args.down, as_json=args.json)
     if args.topic is None and args.dry_run and args.offline:
         from runbook.mission import load_runbook
         from runbook.reading import offline

@@ -1,4 +1,4 @@
-"""Name servers: questions to each of them, signed updates, and what SRV records mean for agents.
+"""Name servers: questions to each of them, and signed updates.
 
 dnspython is imported when a question is asked, not before: it costs a fifth of a second.
 """
@@ -8,9 +8,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runbook.errors import LinkLost, RunbookError, StateRefuses, Unreachable, UsageError
@@ -25,51 +24,6 @@ ATTEMPTS = 2
 WORKERS = 16
 EDNS = 1232
 """Bytes of a UDP answer that no path fragments (DNS flag day 2020)."""
-
-
-# --- what SRV records do to a population of agents ------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Srv:
-    """One SRV record (RFC 2782)."""
-
-    priority: int
-    weight: int
-    port: int
-    target: str  # lower case, without the final dot
-
-
-def srv(record: str) -> Srv:
-    """The record that `record`, such as "0 5 8140 ca.example.com.", says; ValueError if none."""
-    priority, weight, port, target = record.split()
-    return Srv(int(priority), int(weight), int(port), target.rstrip(".").lower())
-
-
-def shares(records: Iterable[str], down: Collection[str] = ()) -> Mapping[int, Mapping[str, float]]:
-    """Per priority, the share of the agents that each target gets; each priority sums to 1.
-
-    A priority is used only by agents that failed at every target of the lower ones. Puppet picks
-    in proportion to ten times the weight, 1 for a weight of 0, and draws again without a target
-    that failed (lib/puppet/network/resolver.rb), so targets that are `down` leave theirs to the
-    others of their priority.
-    """
-    weights: dict[int, dict[str, float]] = {}
-    for record in map(srv, records):
-        if record.target not in down:
-            of = weights.setdefault(record.priority, {})
-            weight = 10 * record.weight or 1
-            of[record.target] = of.get(record.target, 0) + weight
-    return {
-        priority: {target: weight / sum(of.values()) for target, weight in sorted(of.items())}
-        for priority, of in sorted(weights.items())
-    }
-
-
-def first_choice(records: Iterable[str], down: Collection[str] = ()) -> Mapping[str, float]:
-    """The share of all agents that end at each target: the lowest priority that still answers."""
-    by_priority = shares(records, down)
-    return by_priority[min(by_priority)] if by_priority else {}
 
 
 # --- asking and updating --------------------------------------------------------------------------
