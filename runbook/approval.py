@@ -128,10 +128,16 @@ class Approval:
         }.get(plan.risk.value, "")
         actions, hosts = count(len(plan.actions), "action"), count(len(plan.hosts), "host")
         why = "This was not part of what was approved: it is known only now, or a host changed."
+        body = why if again else ""
+        if step.fresh:
+            said = (
+                "Once approved, agents are moved, the canary first. Stop at any point: it goes on "
+            )
+            body = f"{body}\n{said}with --resume, and back with: pmrunbook undo {step.id}".lstrip()
         return Question(
             "changed" if again else "approve",
             f"{step.title}: {actions} on {hosts}",
-            why if again else "",
+            body,
             (*choices, QUIT),
             step=step.id,
             risk=plan.risk.value,

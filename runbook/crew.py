@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from runbook import shell
 from runbook.errors import (
@@ -282,6 +282,10 @@ class Crew:
         writers = self._may_change()
         self._rec.say(f"repaying: {debt.title}", step=debt.step, host=debt.host)
         try:
+            if not isinstance(debt.repay, str):
+                self._repay_names(debt.repay)
+                self._rec.emit("debt_repaid", debt.step, debt.host, id=debt.id)
+                return
             writer = writers.writer(self._site.host(debt.host))
             job = self._repayment(debt, writer)
             outcome = writer.run(
@@ -297,6 +301,21 @@ class Crew:
             self._rec.emit("debt_repaid", debt.step, debt.host, id=debt.id)
         else:
             self._rec.say(f"NOT repaid: {debt.title}: {note}", "error", debt.step, debt.host)
+
+    def _repay_names(self, change: Mapping[str, Any]) -> None:
+        if self._names_writer is None:
+            raise RunbookError("this run may not update names")
+        self._names_writer.apply(
+            DnsChange(
+                server=change["server"],
+                zone=change["zone"],
+                name=change["name"],
+                rtype=change["rtype"],
+                ttl=int(change["ttl"]),
+                records=tuple(change["records"]),
+                keep=bool(change["keep"]),
+            )
+        )
 
     def _repayment(self, debt: OpenDebt, writer: Writer) -> str:
         """The job that repays: the one that was begun, unless that one failed or was lost."""
@@ -401,6 +420,8 @@ class Crew:
                     detail=verdict.detail,
                     cell=list(check.cell),
                 )
+                if verdict.shares:
+                    self._rec.emit("shares", step, **_as_shares(check.title, verdict))
             left = waiting
             if left and self.stop.wait(min(check.every for check in left)):
                 raise Stopped("stopped by the operator")
@@ -416,6 +437,14 @@ class Crew:
         with ThreadPoolExecutor(min(THREADS, len(names)), thread_name_prefix="host") as pool:
             futures = {name: pool.submit(work, name) for name in names}
         return {name: future.result() for name, future in futures.items()}
+
+
+def _as_shares(title: str, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "title": title,
+        "planned": {name: share for name, share, _ in verdict.shares},
+        "measured": {name: count for name, _, count in verdict.shares},
+    }
 
 
 def _more(checks: Iterable[Check], facts: Facts) -> dict[str, list[Read]]:

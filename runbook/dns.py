@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runbook.errors import LinkLost, RunbookError, StateRefuses, Unreachable, UsageError
@@ -64,6 +65,14 @@ class NameServers:
         import dns.rcode
         import dns.tsig
 
+        if change.keep:
+            now = self._ask(Query(change.name, change.rtype, change.server))
+            if not now.records:
+                said = now.error or f"it has no {change.rtype}"
+                raise StateRefuses(f"{change.name}: {said}", host=change.server)
+            if now.ttl == change.ttl:
+                return
+            change = replace(change, records=now.records, before=now.records)
         address, port = _address(change.server, change.server)
         update = self._update(change)
         try:
@@ -110,6 +119,8 @@ class NameServers:
         answer = self._ask(Query(change.name, change.rtype, change.server))
         if answer.error not in ("", "NXDOMAIN"):
             return False
+        if change.keep:
+            return answer.ttl == change.ttl
         return _normal(change.rtype, answer.records) == _normal(change.rtype, change.records)
 
     def _update(self, change: DnsChange) -> dns.message.Message:

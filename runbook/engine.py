@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from runbook import gates
 from runbook.approval import Approval, SkipStep
 from runbook.crew import Crew, Stopped
 from runbook.doing import Doing, UndoStep
@@ -32,8 +33,6 @@ from runbook.scout import QUIT, Scout
 from runbook.state import ActionState
 from runbook.symbols import count
 from runbook.undo import PREFIX
-
-STANDS = 12 * 3600.0  # seconds for which a proof holds for a step that needs it
 
 
 class Lock(Protocol):
@@ -98,16 +97,20 @@ class Engine:
         """The steps that are due, but for what a step asked for needs and was proved lately.
 
         With another inventory or runbook nothing counts as proved; once a step is gone through
-        again, so are those after it.
+        again, so are those after it. What the inventory waives as a gate is not gone through.
         """
         steps = due(self._runbook, options.steps)
         if options.mode not in ("run", "resume") or not options.steps:
             return steps
-        now = (self._site.digest, self._runbook.digest)
+        asked = [step for step in steps if step.id in options.steps]
+        seconds = min(gates.limit(self._site, step) for step in asked)
+        if all(step.fresh for step in asked):
+            now = time.time()
+            steps = tuple(s for s in steps if s in asked or not gates.waived(self._site, s.id, now))
+        now_with = (self._site.digest, self._runbook.digest)
         for number, step in enumerate(steps):
             known = self._rec.state.step(step.id)
-            lately = known.ended > time.time() - STANDS
-            proved = known.status is Status.OK and known.proved_with == now and lately
+            proved = gates.fresh(known, now_with, seconds, time.time())
             if step.id in options.steps or not proved:
                 return steps[number:]
             at = time.strftime("%H:%M", time.localtime(known.ended))
@@ -155,6 +158,7 @@ class Engine:
     def _preview(self, step: Step) -> None:
         """The same reads, findings and plan as a real run, and then nothing."""
         silent, blockers = self._scout.silent(step), self._scout.find(step)
+        self._gates(step)
         plan = self._approval.plan(step)
         self._approval.show(plan)
         left = [
@@ -193,7 +197,23 @@ class Engine:
     def _done(self, step: Step, status: Status, why: str = "") -> None:
         self._rec.emit("step_done", step.id, status=status.value, why=why)
 
+    def _gates(self, step: Step) -> tuple[gates.Gate, ...]:
+        """What a held step waits for, shown with its age."""
+        found = gates.gates(self._runbook, self._site, step, self._rec.state)
+        for gate in found:
+            self._rec.emit("gate", step.id, **gates.data(gate))
+        return found
+
     def _need(self, step: Step) -> None:
+        if step.fresh:
+            for gate in self._gates(step):
+                if not gate.open:
+                    raise StateRefuses(
+                        f"{gate.title}: {gate.said}",
+                        hint=f"pmrunbook --step {gate.need} proves it; or a waiver of "
+                        f"gate-{gate.need} in the inventory, with a reason and an end",
+                    )
+            return
         for need in step.needs:
             status = self._rec.state.step(need).status
             if status is not Status.OK:

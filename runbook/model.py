@@ -148,6 +148,14 @@ class Site:
     def __contains__(self, name: object) -> bool:
         return name in self._by_name
 
+    def waiver(self, finding: str, host: str, today: str) -> Waiver | None:
+        """The waiver of this finding on this host that has not ended on `today` (ISO date)."""
+        for waiver in self.waivers:
+            fits = waiver.finding == finding and waiver.host in ("*", host)
+            if fits and waiver.expires >= today:
+                return waiver
+        return None
+
     def having(self, *roles: str) -> tuple[Host, ...]:
         """The hosts with any of these roles, in the order of the inventory."""
         return tuple(h for h in self.hosts if h.roles.intersection(roles))
@@ -319,6 +327,7 @@ class DnsChange:
     records: tuple[str, ...]  # empty: delete
     before: tuple[str, ...] = ()  # what the plan saw; what undo puts back
     before_ttl: int = 0
+    keep: bool = False  # only the TTL: the records stay what they are when it is sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,11 +375,11 @@ Undo = Restore | Compensate | Irreversible | Nothing
 
 @dataclass(frozen=True, slots=True)
 class Debt:
-    """A temporary state an action opens, and the script that repays it."""
+    """A temporary state an action opens, and what repays it: a script, or an update of names."""
 
     id: str
     title: str
-    repay: str
+    repay: str | DnsChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,6 +444,8 @@ class Verdict:
     observed: str
     remedy: str = ""
     detail: str = ""  # lines that show it, such as a unified diff
+    shares: tuple[tuple[str, float, int], ...] = ()
+    """How a load was spread: server, planned share of the whole, measured count."""
 
 
 def _no_more(facts: Facts) -> tuple[tuple[str, Read], ...]:
@@ -514,6 +525,9 @@ class Step:
     queries: Callable[[Site], tuple[Query, ...]] = _no_queries
     needs: tuple[str, ...] = ()  # ids of steps
     skippable: bool = False
+    fresh: Callable[[Site], float] | None = None
+    """A held step: it begins only while every step it needs was proved less than so many seconds
+    ago. Nothing lets it pass otherwise but a waiver of the finding `gate-STEP`."""
     topics: Mapping[str, Callable[[Site, Facts], tuple[Check, ...]]] = field(default_factory=dict)
     """Checks that may be asked for by name, without the rest: `pmrunbook verify TOPIC`."""
 

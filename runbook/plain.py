@@ -102,6 +102,10 @@ class Plain:
                 return f"{self._mark('failed')}  {where}{data['error']}"
             case "finding":
                 return self._finding(event, data)
+            case "gate":
+                why = f"; waived: {data['waived']}" if data["waived"] else ""
+                mark = self._mark("ok" if data["ok"] else "skipped" if why else "failed")
+                return f"{mark}  gate: {data['title']}: {data['said']}{why}"
             case "planned":
                 return self._plan(data)
             case "approved":

@@ -16,6 +16,8 @@ from runbook.ports import Choice, Question
 from runbook.recorder import Recorder
 from runbook.symbols import count
 
+WAIVE = Choice("waive", "Go on all the same, this run; says why", needs_text=True)
+"""Not offered by a held step: there, only the inventory's waivers count, which have an end."""
 QUIT = Choice("quit", "Quit; pmrunbook --resume goes on")
 
 
@@ -140,15 +142,14 @@ class Scout:
 
     def _waiver(self, finding: Finding) -> str:
         today = self._today().isoformat()
-        for waiver in self._site.waivers:
-            fits = waiver.finding == finding.id and waiver.host in ("*", finding.host)
-            if fits and waiver.expires >= today:
-                return f"{waiver.reason} (until {waiver.expires})"
+        if waiver := self._site.waiver(finding.id, finding.host, today):
+            return f"{waiver.reason} (until {waiver.expires})"
         return self._rec.state.waived.get((finding.id, finding.host), "")
 
     def clear_blockers(self, step: Step) -> None:
         """Go on only when no blocker is left that nobody accepted."""
         while blockers := self.find(step):
+            host = next((f.host for f in blockers if f.host), "")
             reply = self._rec.ask(
                 Question(
                     "findings",
@@ -157,12 +158,12 @@ class Scout:
                     "\n\n".join(_described(f) for f in blockers),
                     (
                         Choice("check", "Look again"),
-                        Choice("shell", f"Shell on {blockers[0].host}"),
-                        Choice("waive", "Go on all the same, this run; says why", needs_text=True),
+                        *((Choice("shell", f"Shell on {host}"),) if host else ()),
+                        *(() if step.fresh else (WAIVE,)),
                         QUIT,
                     ),
                     step=step.id,
-                    host=blockers[0].host,
+                    host=host,
                     subject=tuple(blockers),
                 )
             )

@@ -95,7 +95,7 @@ class OpenDebt:
     step: str
     host: str
     title: str
-    repay: str
+    repay: str | Mapping[str, Any]  # a script, or the plain form of a DnsChange
     since: float
     job: str = ""  # the repayment that was begun
 

@@ -89,6 +89,7 @@ def _opposite(past: ActionState, *, force: bool) -> Script | DnsChange:
             records=tuple(past.first.action["do"]["before"]),
             before=tuple(do["records"]),
             before_ttl=int(do["ttl"]),
+            keep=bool(do.get("keep")),
         )
     # Attempt after attempt, the newest first: the oldest one knows what was there before all of
     # them. What was done in the same way several times is taken back once. Nothing to undo, or

@@ -7,9 +7,11 @@ import hashlib
 from runbook.model import Runbook
 
 from . import reads
+from .balancer import BALANCER
 from .ca import CA
 from .code import CODE
 from .compilers import COMPILERS
+from .cutover import CUTOVER
 from .puppetdb import PUPPETDB
 from .retire import RETIRE
 from .survey import SURVEY
@@ -27,7 +29,7 @@ def digest() -> str:
 RUNBOOK = Runbook(
     id="scaling",
     title="Scaling Puppet Server with compile masters",
-    steps=(SURVEY, CA, COMPILERS, PUPPETDB, CODE, RETIRE),
+    steps=(SURVEY, CA, COMPILERS, PUPPETDB, CODE, BALANCER, CUTOVER, RETIRE),
     prelude=reads.PRELUDE,
     digest=digest(),
 )

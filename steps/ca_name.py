@@ -21,7 +21,7 @@ from runbook.model import (
 from runbook.shell import quote
 
 from . import reads
-from .layout import Seen, ca_host, expected, see
+from .layout import Seen, expected, see
 from .survey import leads_elsewhere
 
 TTL = 300  # seconds: a name that is new should be quick to correct
@@ -49,16 +49,16 @@ def queries(site: Site) -> tuple[Query, ...]:
     )
 
 
-def addresses(site: Site, facts: Facts, rtype: str) -> tuple[str, ...]:
-    """The addresses of the CA's host: what the zone says of it, else what it has itself."""
+def addresses(site: Site, facts: Facts, host: str, rtype: str) -> tuple[str, ...]:
+    """The addresses of a host of the site: what the zone says of it, else what it has itself."""
     for server in site.dns.servers:
-        answer = facts.answers.get(Query(site.ca.host, rtype, server), Answer())
+        answer = facts.answers.get(Query(host, rtype, server), Answer())
         if answer.records:
             return answer.records
-    ca = ca_host(site, facts)
+    seen = Seen(host, facts)
     # A host may have many addresses: best what it is dialled by, then what its own name leads to.
-    best = [site.host(site.ca.host).address, *ca.resolves(site.ca.host), *ca.addresses]
-    own = [a for a in best if a in ca.addresses and (":" in a) == (rtype == "AAAA")]
+    best = [site.host(host).address, *seen.resolves(host), *seen.addresses]
+    own = [a for a in best if a in seen.addresses and (":" in a) == (rtype == "AAAA")]
     return tuple(own[:1])
 
 
@@ -82,7 +82,9 @@ def plan(site: Site, facts: Facts) -> Planned:
         return ()  # the zone is right; a host that does not see it has a trouble of its own
     if not site.dns.servers and not blind:
         return ()
-    records = {t: found for t in ("A", "AAAA") if (found := addresses(site, facts, t))}
+    records = {
+        t: found for t in ("A", "AAAA") if (found := addresses(site, facts, site.ca.host, t))
+    }
     if site.dns.tsig and site.dns.servers and records:
         return tuple(_update(site, facts, rtype, found) for rtype, found in records.items())
     return (_ask(site, facts, records, blind),)

@@ -907,6 +907,165 @@ KINDS = {
             "The manifest that distributes the code is a file of its own. Let `manifest` in "
             "environment.conf name a folder, or choose another strategy.",
         ),
+        # --- load balancing ---
+        Kind(
+            "address-unknown",
+            BLOCKER,
+            "an address for what agents are to be sent to",
+            "Neither the zone nor the host says what address it has. Give it one in the inventory: "
+            "hosts: {NAME: {address: ...}}; of a device, load_balancing.address.",
+        ),
+        Kind(
+            "agent-elsewhere",
+            WARNING,
+            "agents that call the name of their pool",
+            "This agent calls another server and stays with it: it is not moved. Take the server "
+            "out of its puppet.conf, or name it in a pool.",
+            "{puppet} config print server --section agent",
+        ),
+        Kind("ca-share", NOTE, "a choice", "load_balancing.servers may name it, with a weight."),
+        Kind("capacity", NOTE, "servers that can do the work", "Nothing to do."),
+        Kind(
+            "capacity-short",
+            BLOCKER,
+            "no more than 70 % of the pool's JRuby instances busy",
+            "Agents would queue from the first hour on. Add compile masters, give them processors "
+            "and memory (compile_masters: jruby_instances, heap), or let agents run less often.",
+        ),
+        Kind(
+            "capacity-tight",
+            WARNING,
+            "a pool that can do the work with its largest server down",
+            "With one server away agents would queue. Add another, or accept it.",
+        ),
+        Kind(
+            "health-check-shallow",
+            NOTE,
+            "to be known: what the balancer's health check sees",
+            "The status says that a Java program runs; it says so without any code and with "
+            "PuppetDB down, too. `pmrunbook verify` asks for real catalogs: run it by a timer.",
+        ),
+        Kind(
+            "member-ipv6-only",
+            WARNING,
+            "an address of both families for every server of a pool",
+            "Agents without IPv6 cannot reach it. Give it an IPv4 address, or put a proxy before "
+            "the pool.",
+        ),
+        Kind(
+            "member-name-missing",
+            BLOCKER,
+            "the name agents call in the certificate of every server of their pool",
+            "Agents would refuse it. The step `compilers` issues the certificate anew, with every "
+            "name of the inventory; of another server, do that by hand.",
+            "pmrunbook --step compilers",
+        ),
+        Kind(
+            "name-in-hosts-file",
+            WARNING,
+            "agents that ask the name server",
+            "This host's own hosts file has the name: it goes on to call what stands there, "
+            "whatever the zone says. Take the line out.",
+            "grep -n puppet /etc/hosts",
+        ),
+        Kind(
+            "name-is-alias",
+            BLOCKER,
+            "a name with addresses of its own",
+            "An alias (CNAME) can lead to one name only. Replace it in the zone by the addresses "
+            "it leads to now, with the same TTL: nothing changes for agents. Then look again.",
+        ),
+        Kind(
+            "name-is-short",
+            WARNING,
+            "a full name, or dns.domain",
+            "Which zone the name stands in is a guess. Give puppet.server with its domain.",
+        ),
+        Kind(
+            "name-server-silent",
+            BLOCKER,
+            "an answer from the name server that is updated",
+            "Nothing is planned on what was not seen. Look at the name server, then look again.",
+            "dig @{server} SOA",
+        ),
+        Kind(
+            "pool-empty",
+            BLOCKER,
+            "a server with a weight in every pool",
+            "No agent of it could be served. Give a weight to one of its servers.",
+        ),
+        Kind(
+            "proxy-in-use",
+            BLOCKER,
+            "a proxy with no other use, or none yet",
+            "Its configuration would be replaced, and what it balances now would stop. Name "
+            "another host, or balance this pool there by hand with strategy: hardware.",
+        ),
+        Kind(
+            "proxy-one-pool",
+            BLOCKER,
+            "one pool behind one proxy",
+            "Sites with pools of their own need a proxy each. Use strategy: srv, or one inventory "
+            "for each site.",
+        ),
+        Kind(
+            "proxy-package-missing",
+            BLOCKER,
+            "HAProxy in the repositories of the proxy's host",
+            "Add the repository that has it, then look again.",
+        ),
+        Kind(
+            "proxy-port-taken",
+            BLOCKER,
+            "port 8140 free on the proxy's host",
+            "The proxy listens where agents ask. Stop the other program, or name another host.",
+            "ss -Hltnp 'sport = :8140'",
+        ),
+        Kind(
+            "round-robin-blind",
+            WARNING,
+            "to be known: names have no health",
+            "A server that is dead costs every agent that tries its address up to two minutes, and "
+            "resolvers sort addresses as they like. A proxy knows better.",
+        ),
+        Kind(
+            "srv-pitfalls",
+            WARNING,
+            "to be known: what SRV records cost",
+            "Each run looks up several names, and waits as long as the name server likes. They "
+            "beat `server`, `server_list` and `ca_server`; an agent goes on to the next record "
+            "only when it cannot connect, not on an error 500 or 503. `server` stays, for when "
+            "all fail.",
+        ),
+        Kind(
+            "srv-without-ca",
+            BLOCKER,
+            "ca: {clients: srv}, so that _x-puppet-ca is published first",
+            "Agents with SRV records ignore ca_server: without a record of the CA they ask a "
+            "compile master for certificates.",
+        ),
+        Kind(
+            "static-servers",
+            WARNING,
+            "no server_list in an agent's puppet.conf",
+            "A list beats the name agents call (and is beaten by SRV records): this agent does not "
+            "go the new way by its name. Take the list out.",
+            "{puppet} config print server_list --section agent",
+        ),
+        Kind(
+            "ttl-long",
+            WARNING,
+            "a TTL of an hour or less before agents are moved",
+            "Resolvers may keep the old answer for that long after the cut-over: these agents go "
+            "on to call the old server, which has to stay up. Lower the TTL to a minute by hand, "
+            "one old TTL before.",
+        ),
+        Kind(
+            "weight-zero",
+            WARNING,
+            "a weight for every server that is to work",
+            "It is in the pool and gets nothing. Give it a weight, or take it out.",
+        ),
         Kind(
             "name-not-covered",
             WARNING,

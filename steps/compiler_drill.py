@@ -17,7 +17,7 @@ from runbook.model import (
     Verdict,
 )
 
-from . import ca_proof, reads
+from . import reads, trial
 from .compiler import compilers, enrolment, port, ready
 from .compiler_configure import refreshes
 from .compiler_start import proved
@@ -161,7 +161,7 @@ def refused(site: Site, facts: Facts) -> Planned:
             host=ca.name,
             title=f"{seen.name} refuses the revoked certificate",
             do=Script(_script(site, facts, seen) + "refused\n", timeout=180.0),
-            undo=Compensate(ca_proof.FORGET.format(f"crl-{seen.name}")),
+            undo=Compensate(trial.FORGET.format(f"crl-{seen.name}")),
             about=seen.name,
         )
         for seen in _revoked(site, facts)

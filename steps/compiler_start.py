@@ -22,7 +22,7 @@ from runbook.model import (
     WriteFile,
 )
 
-from . import ca_proof, reads
+from . import reads, trial
 from .ca_certificate import serving
 from .compiler import compilers, enrolment, port, ready, wanted_names
 from .fields import NONE
@@ -406,7 +406,7 @@ def proved(site: Site, facts: Facts, where: Seen, what: str, member: Seen) -> bo
     """Whether the record is of this CA, this name, and the certificate the member has now."""
     serial = member.hostcert.serial if member.hostcert else ""
     record = where.proofs.get(what, NONE)
-    return ca_proof.proved(site, facts, where, what) and record.one("serial") == serial
+    return trial.proved(site, facts, where, what) and record.one("serial") == serial
 
 
 def run(site: Site, facts: Facts) -> Planned:
@@ -442,7 +442,7 @@ def run(site: Site, facts: Facts) -> Planned:
                     given + reads.script("agent_run.sh") + reads.script("run_against.sh"),
                     timeout=1800.0,
                 ),
-                undo=Compensate(ca_proof.FORGET.format(what)),
+                undo=Compensate(trial.FORGET.format(what)),
                 about=seen.name,
             )
         )

@@ -1,5 +1,6 @@
 # A brand-new agent in a folder of its own: it shares nothing with this host's agent but the program.
-# Set before: puppet, ruby, legacy, probe, main (its [main] section), issuer, ca_name.
+# Set before: puppet, ruby, legacy, probe, main (its [main] section), issuer, ca_name; record, the name of
+# the proof, and way, what else it holds for; serves, whether its server is to be asked as well.
 set -u
 umask 077
 dir=/var/lib/pmrunbook/probe
@@ -42,8 +43,17 @@ fetch() {
       end
       abort "the CA did not issue it" unless certificate.verify(first.public_key)
     ' "$dir/ssl/certs/$probe.pem" "$dir/ssl/certs/ca.pem" "$issuer" || exit
+    if [ "$serves" = yes ]; then
+        # Plugins come from where catalogs come from, and need no definition of the node.
+        said=$(timeout 120 "$puppet" plugin download --color=false --confdir "$dir/conf" </dev/null 2>&1)
+        code=$?
+        printf '%s\n' "$said" | tail -n 5
+        case "$code $said" in
+        0*Error:* | [!0]*) echo 'Error: its server did not serve the new agent' >&2; exit 1 ;;
+        esac
+    fi
     mkdir -p -m 0700 -- /var/lib/pmrunbook/proofs &&
-        printf 'name=%s\nca=%s\n' "$ca_name" "$issuer" >/var/lib/pmrunbook/proofs/.new &&
-        mv -f -- /var/lib/pmrunbook/proofs/.new /var/lib/pmrunbook/proofs/ca-enrol || exit 1
+        printf 'name=%s\nca=%s\nway=%s\n' "$ca_name" "$issuer" "$way" >/var/lib/pmrunbook/proofs/.new &&
+        mv -f -- /var/lib/pmrunbook/proofs/.new "/var/lib/pmrunbook/proofs/$record" || exit 1
     printf 'a new agent was enrolled through %s\n' "$ca_name"
 }

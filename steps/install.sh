@@ -8,7 +8,8 @@ folders='/etc/puppet /etc/puppetlabs /var/lib/puppet /var/lib/puppetserver /var/
 /var/log/puppet /var/log/puppetserver /var/log/puppetlabs /opt/puppetlabs /run/puppetserver
 /usr/share/puppet /etc/default/puppetserver /etc/sysconfig/puppetserver
 /etc/puppetdb /var/lib/puppetdb /var/log/puppetdb /etc/dbconfig-common
-/etc/postgresql /var/lib/postgresql /var/log/postgresql'
+/etc/postgresql /var/lib/postgresql /var/log/postgresql
+/etc/haproxy /var/lib/haproxy /etc/default/haproxy'
 packages() {
     case $manager in
     apt) dpkg-query -W -f '${db:Status-Status} ${Package}:${Architecture}\n' | sed -n 's/^installed //p' ;;

@@ -25,7 +25,7 @@ from runbook.model import (
     WriteFile,
 )
 
-from . import ca_proof, compiler_start, reads
+from . import compiler_start, reads, trial
 from .compiler import port, ready
 from .compiler_start import log_folder
 from .fields import NONE
@@ -87,7 +87,7 @@ def run(site: Site, facts: Facts) -> Planned:
                 host=seen.name,
                 title=f"one no-op run of its own agent through {seen.name}: {what}",
                 do=Script(given + text, timeout=1800.0),
-                undo=Compensate(ca_proof.FORGET.format("stored")),
+                undo=Compensate(trial.FORGET.format("stored")),
             )
         )
     return tuple(planned)
@@ -105,7 +105,7 @@ def around(site: Site, facts: Facts) -> str:
 def exchanged(site: Site, facts: Facts) -> bool:
     ca = ca_host(site, facts)
     record = ca.proofs.get("exchange", NONE)
-    held = ca_proof.proved(site, facts, ca, "exchange")
+    held = trial.proved(site, facts, ca, "exchange")
     return held and record.one("target") == around(site, facts)
 
 
@@ -201,7 +201,7 @@ def exchange(site: Site, facts: Facts) -> Planned:
             host=ca.name,
             title=_around(members),
             do=Script(_script(site, facts) + "exchange\n", timeout=900.0),
-            undo=Compensate(ca_proof.FORGET.format("exchange")),
+            undo=Compensate(trial.FORGET.format("exchange")),
             opens=Debt("exchange-nodes", "the certificates of the exchange's nodes", end),
         ),
     )

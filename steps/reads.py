@@ -79,6 +79,7 @@ def packages(site: Site) -> Read:
         names += (*DATABASES, *TERMINI, *POSTGRES)
     strategy = site.sections.get("code", {}).get("strategy")
     names += (strategy,) if strategy in DEPLOYERS else ()
+    names += ("haproxy",) if site.sections.get("load_balancing", {}).get("host") else ()
     wanted = quote(" ".join(names))
     return Read("packages", f"pc_packages={wanted}\n{script('packages.sh')}", timeout=90.0)
 

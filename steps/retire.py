@@ -20,7 +20,7 @@ from runbook.model import (
     Verdict,
 )
 
-from . import ca_proof, compiler_certificate, reads
+from . import compiler_certificate, reads, trial
 from .catalogue import found
 from .fields import NONE
 from .layout import Seen, ca_host
@@ -102,7 +102,7 @@ def revoke(site: Site, facts: Facts) -> Planned:
                 id=f"revoke/{ca.name}/{seen.name}",
                 host=ca.name,
                 title=f"revoke and clean the certificate of {seen.name}",
-                do=Script(clean + ca_proof.FORGET.format(f"crl-{seen.name}") + "\n", timeout=180.0),
+                do=Script(clean + trial.FORGET.format(f"crl-{seen.name}") + "\n", timeout=180.0),
                 undo=Irreversible("a revoked certificate stays revoked"),
                 risk=Risk.DESTRUCTIVE,
             )

@@ -363,6 +363,19 @@ _LOAD_BALANCING = Table(
             "5m",
             default="5m",
         ),
+        Key(
+            "fresh",
+            DURATION,
+            "How old the proof of an earlier step may be when agents are moved.",
+            "12h",
+            default="12h",
+        ),
+        Key(
+            "drill",
+            Flag(),
+            "Whether one server is stopped at the end, to see that agents run on.",
+            default=True,
+        ),
     ),
     by="strategy",
 )

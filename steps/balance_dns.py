@@ -1,0 +1,417 @@
+"""Records of the pools: updated where the site allows it, else asked for; and proved everywhere.
+
+A name server may be stale, a resolver may remember: every authoritative server is asked, and every
+host by its own resolver, before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runbook.model import (
+    Action,
+    Answer,
+    Check,
+    Debt,
+    DnsChange,
+    Facts,
+    Human,
+    Later,
+    Nothing,
+    Planned,
+    Query,
+    Read,
+    Restore,
+    Risk,
+    Site,
+    Verdict,
+)
+from runbook.shell import quote
+
+from . import ca_name, reads
+from .balance import (
+    LOW,
+    Wanted,
+    alias,
+    answer,
+    ca_records,
+    full,
+    names,
+    pool_names,
+    pool_records,
+    same,
+    srv_seen,
+    strategy,
+    targets,
+    ttl,
+    wanted,
+)
+from .fields import NONE, sections
+from .layout import Seen, expected
+from .shellwords import assignments
+
+REMEMBERED = 7200.0  # seconds that are waited at most until resolvers forget an old answer
+
+
+# --- what is there --------------------------------------------------------------------------------
+
+
+def updatable(site: Site) -> bool:
+    return bool(site.dns.tsig and site.dns.servers)
+
+
+def now(site: Site, facts: Facts, want: Wanted) -> Answer:
+    """What the server that is updated, the first one, says."""
+    if not site.dns.servers:
+        return Answer(error="nobody to ask")
+    return answer(site, facts, want, site.dns.servers[0])
+
+
+def known(got: Answer) -> bool:
+    return got.error in ("", "NXDOMAIN")
+
+
+def resolves(site: Site, facts: Facts, host: str, name: str) -> bool:
+    """Whether this host finds the name at just the addresses it is to have."""
+    seen = sections(facts.get(host, "pool-names").out).get(name, NONE).all("address")
+    return bool(seen) and set(seen) == set(targets(site, facts, name))
+
+
+def done(site: Site, facts: Facts, want: Wanted) -> bool:
+    """Whether the record is as wanted; without name servers to ask, as the CA's host sees it."""
+    if site.dns.servers:
+        return same(want, now(site, facts, want))
+    return (
+        all(resolves(site, facts, site.ca.host, n) for n in names(site)) if names(site) else False
+    )
+
+
+def switched(site: Site, facts: Facts) -> bool:
+    """Whether the names lead where they are to."""
+    return all(done(site, facts, want) for want in wanted(site, facts))
+
+
+# --- actions --------------------------------------------------------------------------------------
+
+
+def change(
+    site: Site, facts: Facts, stage: str, want: Wanted, seconds: int, risk: Risk
+) -> Action | Later | None:
+    """The record becomes what is wanted; None where it is already, Later while nobody answers."""
+    got = now(site, facts, want)
+    if site.dns.servers and not known(got):
+        what = f"{want.name} {want.rtype}: {site.dns.servers[0]} said {got.error}"
+        return Later(what, "the name server answers")
+    if done(site, facts, want):
+        return None
+    if not updatable(site):
+        return None  # asked for, all records at once: see `ask`
+    # What agents' names lead to was lowered before: the plan says so from the beginning.
+    before_ttl = min(got.ttl, LOW) if risk is Risk.CUTOVER else got.ttl
+    if got.records and risk is Risk.CHANGE:
+        risk = Risk.DESTRUCTIVE  # a record that is there sends agents somewhere already
+    zone = ca_name.zone_of(site, facts, want.name)
+    lines = [f"-{want.name}. {before_ttl} IN {want.rtype} {r}" for r in got.records]
+    lines += [f"+{want.name}. {seconds} IN {want.rtype} {r}" for r in want.records]
+    what = f"{want.name} {want.rtype}"
+    said = ", ".join(want.records)
+    return Action(
+        id=f"{stage}/{site.ca.host}/{want.rtype}-{want.name}",
+        host=site.ca.host,
+        title=f"let {what} be {said}" if said else f"take {what} out of the zone",
+        do=DnsChange(
+            server=site.dns.servers[0],
+            zone=zone,
+            name=want.name,
+            rtype=want.rtype,
+            ttl=seconds,
+            records=want.records,
+            before=got.records,
+            before_ttl=before_ttl,
+        ),
+        undo=Restore(),
+        risk=risk,
+        diff=f"--- zone {zone}\n+++ zone {zone}\n@@\n" + "\n".join(lines) + "\n",
+    )
+
+
+def ask(site: Site, facts: Facts, stage: str, wants: tuple[Wanted, ...], risk: Risk) -> Planned:
+    """All records that are missing, as zone lines for a person."""
+    missing = [w for w in wants if not done(site, facts, w)]
+    if not missing or updatable(site):
+        return ()
+    lines = []
+    for want in missing:
+        old = now(site, facts, want).records
+        lines += [f"    remove  {want.name}. IN {want.rtype} {r}" for r in old]
+        lines += [f"    add     {want.name}. {LOW} IN {want.rtype} {r}" for r in want.records]
+    where = ", ".join(site.dns.servers) or "the name servers of your hosts"
+    text = (
+        f"Change the zone on {where}:\n\n" + "\n".join(lines) + "\n\n"
+        f"Lower the TTL of what is replaced to {LOW} one old TTL before, and raise it to "
+        f"{ttl(site)} when all is done: back is as quick as it is low."
+    )
+    return (
+        Action(
+            id=f"{stage}/{site.ca.host}/zone",
+            host=site.ca.host,
+            title=f"change {', '.join(dict.fromkeys(w.name for w in missing))} in the zone",
+            do=Human(text, Read("pool-zone", _proof(site, facts, missing))),
+            undo=Nothing("the records: put back what stood there, by hand"),
+            risk=risk,
+        ),
+    )
+
+
+def _proof(site: Site, facts: Facts, missing: list[Wanted]) -> str:
+    """Exits 0 once this host's resolver finds all of it."""
+    lines = ["set -u"]
+    for want in missing:
+        records = sorted(want.records)
+        if want.rtype == "SRV":
+            given = assignments(name=want.name)
+            expected_ = quote("\n".join(records))
+            lines.append(f"out=$( {given}{reads.script('srv.sh')} )")
+            lines.append(f'printf \'%s\\n\' "$out"; [ "$out" = {expected_} ] || exit 1')
+    for name in {n for n in names(site) for w in missing if w.name == full(site, n)}:
+        expected_ = quote("\n".join(sorted(targets(site, facts, name))))
+        lines.append(
+            f"out=$(getent ahosts {quote(name)} | awk '{{print $1}}' | sort -u)\n"
+            f"printf '%s\\n' \"$out\"; "
+            f'[ "$out" = "$(printf \'%s\\n\' {expected_} | sort -u)" ] || exit 1'
+        )
+    return "\n".join(lines) + "\n"
+
+
+def records(site: Site, facts: Facts) -> Planned:
+    """SRV records, the CA's first: an agent without them would ask a compile master for it."""
+    return (*_of(site, facts, "ca-records", ca_records(site, facts)),)
+
+
+def pool(site: Site, facts: Facts) -> Planned:
+    return _of(site, facts, "records", pool_records(site))
+
+
+def switch(site: Site, facts: Facts) -> Planned:
+    """The names that agents call lead the new way: from here on everybody's."""
+    return _of(site, facts, "switch", wanted(site, facts), LOW, Risk.CUTOVER)
+
+
+def _of(
+    site: Site,
+    facts: Facts,
+    stage: str,
+    wants: tuple[Wanted, ...],
+    seconds: int = 0,
+    risk: Risk = Risk.CHANGE,
+) -> Planned:
+    seconds = seconds or ttl(site)
+    made = (change(site, facts, stage, want, seconds, risk) for want in wants)
+    return (*(m for m in made if m), *ask(site, facts, stage, wants, risk))
+
+
+# --- TTL ------------------------------------------------------------------------------------------
+
+
+def _set_ttl(site: Site, facts: Facts, want: Wanted, before: int, to: int) -> DnsChange:
+    return DnsChange(
+        server=site.dns.servers[0],
+        zone=ca_name.zone_of(site, facts, want.name),
+        name=want.name,
+        rtype=want.rtype,
+        ttl=to,
+        records=(),
+        before_ttl=before,
+        keep=True,
+    )
+
+
+def _debt(want: Wanted) -> str:
+    return f"ttl/{want.name}/{want.rtype}"
+
+
+def lower(site: Site, facts: Facts) -> Planned:
+    """Answers are kept shortly while agents are moved, so that back is as quick as forth."""
+    actions = []
+    for want in wanted(site, facts) if updatable(site) else ():
+        got = now(site, facts, want)
+        if not got.records or got.ttl <= LOW or same(want, got):
+            continue
+        title = f"lower the TTL of {want.name} {want.rtype} from {got.ttl} s to {LOW} s"
+        back = _set_ttl(site, facts, want, LOW, got.ttl)
+        actions.append(
+            Action(
+                id=f"ttl/{site.ca.host}/{want.rtype}-{want.name}",
+                host=site.ca.host,
+                title=title,
+                do=_set_ttl(site, facts, want, got.ttl, LOW),
+                undo=Restore(),
+                opens=Debt(_debt(want), f"the TTL of {want.name} {want.rtype}", back),
+                diff="".join(
+                    f"{sign}{want.name}. {seconds} IN {want.rtype}\n"
+                    for sign, seconds in (("-", got.ttl), ("+", LOW))
+                ),
+            )
+        )
+    return tuple(actions)
+
+
+def raise_(site: Site, facts: Facts) -> Planned:
+    """The TTL that the inventory wants, once the names lead the new way."""
+    actions = []
+    for want in wanted(site, facts) if updatable(site) else ():
+        got = now(site, facts, want)
+        if not want.records or not known(got) or (same(want, got) and got.ttl == ttl(site)):
+            continue
+        actions.append(
+            Action(
+                id=f"ttl-back/{site.ca.host}/{want.rtype}-{want.name}",
+                host=site.ca.host,
+                title=f"raise the TTL of {want.name} {want.rtype} to {ttl(site)} s",
+                do=_set_ttl(site, facts, want, min(got.ttl or LOW, LOW), ttl(site)),
+                undo=Restore(),
+                repays=_debt(want),
+            )
+        )
+    return tuple(actions)
+
+
+# --- proof ----------------------------------------------------------------------------------------
+
+
+def _servers(site: Site, facts: Facts, want: Wanted) -> Iterator[Query]:
+    """Every authoritative server: those of the inventory, then those the zone names itself."""
+    zone = ca_name.zone_of(site, facts, want.name)
+    others = {
+        record.rstrip(".").lower()
+        for server in site.dns.servers
+        for record in facts.answers.get(Query(zone, "NS", server), Answer()).records
+    }
+    for server in (*site.dns.servers, *sorted(others)):
+        yield Query(want.name, want.rtype, server)
+
+
+def everywhere(site: Site, facts: Facts, want: Wanted) -> Check:
+    """The record is the same at every authoritative name server."""
+    asked = tuple(_servers(site, facts, want))
+
+    def judge(facts: Facts) -> Verdict:
+        bad: list[str] = []
+        silent: list[str] = []
+        good = 0
+        for query in asked:
+            got = facts.answers.get(query, Answer(error="not asked"))
+            if not known(got):
+                into = bad if query.server in site.dns.servers else silent
+                into.append(f"{query.server}: {got.error}")
+            elif not same(want, got):
+                bad.append(f"{query.server}: {', '.join(got.records) or got.error or 'none'}")
+            else:
+                good += 1
+        said = f"at {good} name servers"
+        said += f"; not asked: {', '.join(silent)}" if silent else ""
+        remedy = "a secondary may be stale: look at its transfers, and at the zone's serial"
+        return Verdict(not bad, "; ".join(bad) or said, remedy)
+
+    said = ", ".join(want.records) or "gone"
+    return Check(
+        f"zone/{want.rtype}-{want.name}",
+        f"{want.name} {want.rtype} is {said}, at every name server",
+        judge,
+        queries=asked,
+        patience=90.0,
+        every=3.0,
+    )
+
+
+def record_checks(site: Site, facts: Facts, wants: tuple[Wanted, ...]) -> tuple[Check, ...]:
+    return tuple(everywhere(site, facts, w) for w in wants) if site.dns.servers else ()
+
+
+def resolved(site: Site, facts: Facts) -> tuple[Check, ...]:
+    """Every host finds the names where they are to lead, by its own resolver and hosts file."""
+    if not names(site):
+        return ()
+    hosts = [s.name for s in expected(site, facts)]
+    old = max((now(site, facts, w).ttl for w in wanted(site, facts)), default=0)
+
+    def judge(facts: Facts) -> Verdict:
+        wrong = []
+        for host in hosts:
+            seen = sections(facts.get(host, "pool-names").out)
+            for name in names(site):
+                if not resolves(site, facts, host, name):
+                    there = seen.get(name, NONE).all("address")
+                    wrong.append(f"{host}: {name} is {', '.join(there) or 'unknown'}")
+        remedy = "a resolver may remember the old answer for as long as its TTL was; a hosts file "
+        remedy += "or nscd for ever"
+        return Verdict(not wrong, "; ".join(wrong[:5]) or f"on {len(hosts)} hosts", remedy)
+
+    return (
+        Check(
+            "resolves/everywhere",
+            f"{' and '.join(names(site))} leads the new way, on every host",
+            judge,
+            tuple((h, pool_names(site)) for h in hosts),
+            patience=min(float(old), REMEMBERED) + 60.0,
+            every=5.0,
+        ),
+    )
+
+
+def srv_resolved(site: Site, facts: Facts) -> tuple[Check, ...]:
+    """Every host finds the SRV records by its own resolver: the CA's never missing."""
+    if strategy(site) != "srv":
+        return ()
+    wants = (*ca_records(site, facts), *pool_records(site))
+    hosts = [s.name for s in expected(site, facts) if s.ruby or not s.reachable]
+
+    def judge(facts: Facts) -> Verdict:
+        wrong = []
+        for host in hosts:
+            lines = facts.get(host, "pool-srv").out.splitlines()
+            for want in wants:
+                got = _section(lines, f"[{want.name}]")
+                if got and {r.lower() for r in got} != {r.lower() for r in want.records}:
+                    wrong.append(f"{host}: {want.name} is {', '.join(got)}")
+                elif not got:
+                    wrong.append(f"{host}: no {want.name}")
+        remedy = "a resolver may remember for a while that there was none: check again later"
+        return Verdict(not wrong, "; ".join(wrong[:5]) or f"on {len(hosts)} hosts", remedy)
+
+    return (
+        Check(
+            "srv/everywhere",
+            "every host finds the SRV records of its pool and of the CA",
+            judge,
+            tuple((h, srv_seen(site)) for h in hosts),
+            patience=120.0,
+            every=5.0,
+        ),
+    )
+
+
+def _section(lines: list[str], head: str) -> list[str]:
+    """The lines behind a head, up to the next one."""
+    found: list[str] = []
+    inside = False
+    for line in lines:
+        if line.startswith("["):
+            inside = line == head
+        elif inside and line:
+            found.append(line)
+    return found
+
+
+def aliased(site: Site, facts: Facts) -> Iterator[tuple[str, str]]:
+    """Names that are aliases where addresses are needed."""
+    for name in names(site):
+        if strategy(site) in ("round-robin", "hardware") and (of := alias(site, facts, name)):
+            yield name, of
+
+
+def seen_name(facts: Facts, host: str, name: str) -> tuple[str, ...]:
+    """The addresses a host has for a name."""
+    return (
+        sections(Seen(host, facts).facts.get(host, "pool-names").out).get(name, NONE).all("address")
+    )

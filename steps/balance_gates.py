@@ -1,0 +1,155 @@
+"""What has to be right before agents are moved: names in certificates, capacity, pitfalls."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from runbook.model import Facts, Finding, Site
+from runbook.pools import pools
+
+from . import balance_dns, ca_name
+from .balance import (
+    about,
+    ca_records,
+    full,
+    members,
+    names,
+    pool_records,
+    proxy,
+    strategy,
+    targets,
+    wanted,
+)
+from .catalogue import found
+from .compiler import sizing
+from .fields import NONE, sections
+from .layout import Seen
+
+DAY = 86_400
+BUSY = 0.7  # of all JRuby instances in use: what is above makes agents queue at busy times
+ASSUMED = 10.0  # seconds a catalog takes where no log says
+HALF_HOUR = 1800.0
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": DAY, "y": 365 * DAY}
+
+
+def seconds(text: str) -> float:
+    """A duration as Puppet writes it (30m, 1800), in seconds; 30 minutes for what is none."""
+    match = re.fullmatch(r"(\d+)([smhdy]?)", text.strip())
+    return int(match[1]) * _UNITS[match[2]] if match else HALF_HOUR
+
+
+def load(site: Site, facts: Facts) -> tuple[float, str]:
+    """JRuby instances that are busy at any time, and where that comes from.
+
+    Agents x seconds for a catalog / run interval: Puppet Server's tuning guide.
+    """
+    agents = max(len(site.having("agent")), 1)
+    counted = [
+        (log.number("catalogs"), log.number("mean_ms"))
+        for host in site.having("server")
+        if (log := sections(facts.get(host.name, "catalog-log").out).get("", NONE))
+        and log.number("catalogs")
+    ]
+    many = sum(n for n, _ in counted)
+    mean = sum(n * ms for n, ms in counted) / many / 1000 if many else ASSUMED
+    intervals = [
+        seconds(text)
+        for host in site.having("agent")
+        if (text := Seen(host.name, facts).setting("runinterval"))
+    ]
+    every = sum(intervals) / len(intervals) if intervals else HALF_HOUR
+    source = "as its logs have it" if many else "assumed"
+    said = f"{agents} agents, {mean:.1f} s a catalog ({source}), a run every {every / 60:.0f} min"
+    return agents * mean / every, said
+
+
+def capacity(site: Site, facts: Facts) -> Iterator[Finding]:
+    """Whether the pool can do the work, and still can with its largest server down."""
+    needed, said = load(site, facts)
+    has = {
+        m.name: sizing(site, Seen(m.name, facts)).instances
+        for m in members(site)
+        if facts.reachable(m.name) and Seen(m.name, facts).puppetserver
+    }
+    if not has:
+        return
+    whole, without = sum(has.values()), sum(has.values()) - max(has.values())
+    said += f": {needed:.1f} JRuby instances busy of {whole}"
+    if needed > whole * BUSY:
+        yield found("capacity-short", "", said)
+    elif needed > without * BUSY:
+        yield found("capacity-tight", "", f"{said}, {without} with the largest server down")
+    else:
+        yield found("capacity", "", said)
+
+
+def covered(site: Site, facts: Facts) -> Iterator[Finding]:
+    """Every server of a pool answers to the name its agents call."""
+    if strategy(site) == "tls-proxy" or about(site).get("mode") == "tls":
+        return  # the proxy's certificate carries it
+    for pool in pools(site):
+        called = [pool.server] if pool.server in names(site) else []
+        for member in pool.members:
+            own = Seen(member.name, facts).hostcert
+            if own is None:
+                continue
+            for name in called or [member.name]:
+                if not own.carries(name):
+                    said = f"its certificate does not carry {name}"
+                    yield found("member-name-missing", member.name, said)
+
+
+def destinations(site: Site, facts: Facts) -> Iterator[Finding]:
+    """The names can be made to lead there at all."""
+    for name, of in balance_dns.aliased(site, facts):
+        yield found("name-is-alias", "", f"{name} is an alias of {of}")
+    for name in names(site):
+        if not targets(site, facts, name):
+            yield found("address-unknown", "", f"{name} would lead nowhere")
+        if "." not in name and not site.dns.domain:
+            yield found("name-is-short", "", f"{name}, taken for {full(site, name)}")
+    for pool in pools(site):
+        for member in pool.members:
+            four = ca_name.addresses(site, facts, member.name, "A")
+            if not four and ca_name.addresses(site, facts, member.name, "AAAA"):
+                yield found("member-ipv6-only", member.name, "it has no IPv4 address")
+        if not any(pool.shares().values()):
+            yield found("pool-empty", "", f"{pool.group or pool.server}: every weight is 0")
+        elif idle := [m.name for m in pool.first if not pool.shares().get(m.name)]:
+            yield found("weight-zero", "", f"{', '.join(idle)} gets no agents")
+
+
+def records(site: Site, facts: Facts) -> Iterator[Finding]:
+    """What of the zone is in the way, or takes long."""
+    for want in (*wanted(site, facts), *pool_records(site), *ca_records(site, facts)):
+        got = balance_dns.now(site, facts, want)
+        if got.records and got.ttl >= DAY // 2 and want.rtype != "SRV":
+            yield found("ttl-long", "", f"{want.name} {want.rtype}: {got.ttl} s")
+        if site.dns.servers and not balance_dns.known(got):
+            said = f"{site.dns.servers[0]}: {got.error}"
+            yield found("name-server-silent", "", said, server=site.dns.servers[0])
+    if strategy(site) == "srv":
+        yield found("srv-pitfalls", "", f"{len(site.having('agent'))} agents look up SRV records")
+        if site.ca.clients != "srv":
+            yield found("srv-without-ca", site.ca.host, "ca.clients is not srv")
+    if strategy(site) == "round-robin":
+        yield found("round-robin-blind", "", f"{len(members(site))} addresses of one name")
+
+
+def shares(site: Site, facts: Facts) -> Iterator[Finding]:
+    """The CA server's own share of the compiling afterwards, made visible."""
+    part = {name: share for pool in pools(site) for name, share in pool.shares().items()}
+    own = part.get(site.ca.host, 0.0)
+    said = f"{own:.0%} of the agents" if own else "none: it keeps the CA"
+    yield found("ca-share", site.ca.host, said)
+
+
+def findings(site: Site, facts: Facts) -> Iterator[Finding]:
+    """Everything that hinders or should be known; the host of the proxy has its own."""
+    if not about(site):
+        return
+    for kind in (capacity, covered, destinations, records, shares):
+        yield from kind(site, facts)
+    if proxy(site) and len(pools(site)) > 1:
+        yield found("proxy-one-pool", proxy(site), f"{len(pools(site))} pools")

@@ -1,0 +1,70 @@
+"""The step `balancer`: the new way is prepared and tried, and no agent goes it yet."""
+
+from __future__ import annotations
+
+from runbook.model import Check, Facts, Finding, Host, Query, Read, Site, Stage, Step
+
+from . import balance, balance_dns, balance_gates, balance_proxy, reads
+from .balance import about, ca_records, pool_records
+from .compilers import cautious
+
+
+def read(site: Site, host: Host) -> tuple[Read, ...]:
+    if not about(site):
+        return ()
+    return (*balance.read(site, host), *balance_proxy.read(site, host.name))
+
+
+def queries(site: Site) -> tuple[Query, ...]:
+    return balance.queries(site) if about(site) else ()
+
+
+def findings(site: Site, facts: Facts) -> tuple[Finding, ...]:
+    if not about(site):
+        return ()
+    return (*balance_gates.findings(site, facts), *balance_proxy.findings(site, facts))
+
+
+def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
+    """The new way is there: the proxy finds every server, or the records are at every server."""
+    if not about(site):
+        return ()
+    wants = (*ca_records(site, facts), *pool_records(site))
+    return (
+        *balance_proxy.checks(site, facts),
+        *balance_dns.record_checks(site, facts, wants),
+        *balance_dns.srv_resolved(site, facts),
+    )
+
+
+def _ca_records(site: Site, facts: Facts) -> tuple[Check, ...]:
+    return balance_dns.record_checks(site, facts, ca_records(site, facts))
+
+
+def _pool_records(site: Site, facts: Facts) -> tuple[Check, ...]:
+    pool = balance_dns.record_checks(site, facts, pool_records(site))
+    return (*pool, *balance_dns.srv_resolved(site, facts))
+
+
+STAGES = (
+    *balance_proxy.STAGES,
+    Stage(
+        "ca-records",
+        "SRV records of the CA, before any of a pool",
+        balance_dns.records,
+        _ca_records,
+    ),
+    Stage("records", "SRV records of the pools", balance_dns.pool, _pool_records),
+)
+
+BALANCER = Step(
+    id="balancer",
+    title="Prepare load balancing",
+    guide=reads.script("guide/balancer.md"),
+    reads=read,
+    stages=tuple(cautious(stage, "server", "balancer") for stage in STAGES),
+    findings=findings,
+    checks=checks,
+    queries=queries,
+    needs=("compilers",),
+)

@@ -1,0 +1,40 @@
+# The proxy on its own host: its files, its service, and what it says of the servers behind it.
+# Set before: pc_files, one "label path" a line.
+printf '%s\n' "$pc_files" | while read -r pc_label pc_path; do
+    printf '[%s]\npath=%s\n' "$pc_label" "$pc_path"
+    pc_file "$pc_path"
+done
+pc_ask() { # a command of HAProxy's socket (management guide, section 9.3)
+    if command -v socat >/dev/null 2>&1; then
+        printf '%s\n' "$1" | pc_within 5 socat -t 3 - UNIX-CONNECT:/run/haproxy/admin.sock
+    else
+        pc_within 5 perl -MIO::Socket::UNIX -e '
+          $s = IO::Socket::UNIX->new(Peer => "/run/haproxy/admin.sock") or exit 1;
+          print $s "$ARGV[0]\n";
+          print while <$s>;
+        ' "$1"
+    fi 2>/dev/null
+}
+echo '[service]'
+command -v haproxy >/dev/null 2>&1 && printf 'version=%s\n' "$(haproxy -v 2>/dev/null | sed -n '1s/^[^0-9]*\([0-9.]*\).*/\1/p')"
+printf 'active=%s\nenabled=%s\n' "$(systemctl is-active haproxy 2>/dev/null)" \
+    "$(systemctl is-enabled haproxy 2>/dev/null)"
+ss -Hltnp 'sport = :8140' 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)".*/listener=\1/p' | sort -u
+[ -S /run/haproxy/admin.sock ] || exit 0
+pc_up=$(pc_ask 'show info' | sed -n 's/^Uptime_sec: //p')
+[ -n "$pc_up" ] && printf 'began=%s\n' "$(($(date +%s) - pc_up))"
+printf '%s\n' "$pc_files" | while read -r pc_label pc_path; do
+    [ -n "$pc_up" ] && [ -e "$pc_path" ] || continue
+    # What was written after the newest process began is not in it.
+    [ "$(stat -L -c %Y "$pc_path")" -gt "$(($(date +%s) - pc_up))" ] && printf 'stale=%s\n' "$pc_path"
+done
+pc_ask 'show stat' | awk -F, '
+    /^#/ {sub(/^# /, ""); for (i = 1; i <= NF; i++) at[$i] = i; next}
+    $at["pxname"] == "compilers" && $at["svname"] !~ /^(FRONTEND|BACKEND)$/ {
+        print "[" $at["svname"] "]"
+        print "status=" $at["status"]
+        print "check=" $at["check_status"] " " $at["last_chk"]
+        print "weight=" $at["weight"]
+        print "sessions=" $at["stot"]
+    }'
+:
