@@ -235,6 +235,15 @@ def test_an_update_is_signed_and_done(server: Server) -> None:
     assert server.data["www.lab.test.", "A"] == ["192.0.2.9"]
 
 
+def test_only_the_ttl_changes_whatever_the_records_are(server: Server) -> None:
+    server.data["www.lab.test.", "A"] = ["192.0.2.9", "192.0.2.8"]
+    names().apply(change(server, records=(), before=(), ttl=77, keep=True))
+    assert sorted(server.data["www.lab.test.", "A"]) == ["192.0.2.8", "192.0.2.9"]
+    assert server.ttl == 77
+    with pytest.raises(StateRefuses, match="NXDOMAIN"):
+        names().apply(change(server, name="none.lab.test", records=(), before=(), keep=True))
+
+
 def test_records_that_moved_are_left_alone(server: Server) -> None:
     server.data["www.lab.test.", "A"] = ["192.0.2.77"]
     for before in (("192.0.2.1",), ()):

@@ -1,0 +1,304 @@
+"""Load balancing on real hosts: held, moved, drilled, taken back; every strategy, one after another.
+
+The tests share one estate and build on each other, in the order of the file.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runbook.lab.lab import Lab
+from tests.lab.conftest import Seat, booted, must, narrate, picture, some
+
+pytestmark = pytest.mark.lab
+
+ESTATE = Path(__file__).parent / "estates" / "balance.yaml"
+LOOP = """
+rm -f /run/loop.stop /run/loop.log
+while [ ! -e /run/loop.stop ]; do
+    puppet agent --onetime --no-daemonize --detailed-exitcodes --color=false >/run/loop.out 2>&1
+    rc=$?
+    printf '%s %s\\n' "$rc" "$(grep -m1 Error: /run/loop.out)" >>/run/loop.log
+    sleep 1
+done
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    yield from booted("bal", ESTATE)
+
+
+@pytest.fixture(scope="module")
+def seat(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Seat:
+    return Seat(lab, tmp_path_factory.mktemp("state"))
+
+
+def fqdn(lab: Lab, host: str) -> str:
+    return lab.estate.fqdn(lab.estate.host(host))
+
+
+def pool_name(lab: Lab) -> str:
+    return lab.estate.agents_server
+
+
+def address(lab: Lab, host: str) -> str:
+    return lab.estate.host(host).address
+
+
+def servers(lab: Lab) -> list[str]:
+    return [h.name for h in lab.estate.hosts if "compiler" in h.roles]
+
+
+def agents(lab: Lab) -> list[str]:
+    return [h.name for h in lab.estate.hosts if "agent" in h.roles]
+
+
+def zone(lab: Lab, name: str, rtype: str = "A") -> dict[str, list[str]]:
+    """What each name server says, without pmrunbook: TTL and data of the records, sorted."""
+    asked = {}
+    for host in lab.estate.having("nameserver", "secondary"):
+        script = f"dig +noall +answer +norecurse @127.0.0.1 {name} {rtype}"
+        lines = must(lab.execute(host.name, script)).splitlines()
+        asked[host.name] = sorted(" ".join([x.split()[1], *x.split()[4:]]) for x in lines)
+    return asked
+
+
+def everywhere(lab: Lab, name: str, rtype: str = "A") -> list[str]:
+    """The same at every name server, or nothing."""
+    said = list(zone(lab, name, rtype).values())
+    assert all(x == said[0] for x in said), said
+    return said[0]
+
+
+def with_(seat: Seat, **sections: object) -> Seat:
+    """The seat with these parts of the inventory changed; None takes one out."""
+    data = yaml.safe_load(seat.lab.inventory.read_text())
+    for key, value in sections.items():
+        data[key] = {**data.get(key, {}), **value} if isinstance(value, Mapping) else value
+    if isinstance(sections.get("load_balancing"), Mapping):
+        data["load_balancing"] = sections["load_balancing"]
+    strategy = data["load_balancing"]["strategy"]
+    file = seat.state / f"{strategy}.yaml"
+    file.write_text(yaml.safe_dump(data))
+    return Seat(seat.lab, seat.state, seat.env, file)
+
+
+class Looped:
+    """An agent that runs over and over, as its daemon would, while something happens."""
+
+    def __init__(self, lab: Lab, host: str) -> None:
+        self._lab, self._host = lab, host
+        must(lab.execute(host, f"cat >/run/loop.sh <<'EOF'\n{LOOP}EOF\n"))
+        start = "systemd-run --quiet --collect --unit=loop sh /run/loop.sh"
+        must(lab.execute(host, f"export PATH=/opt/puppetlabs/bin:$PATH; {start}"))
+
+    def ended(self) -> tuple[int, list[str]]:
+        """How many runs there were, and the ones that failed."""
+        stop = ": >/run/loop.stop; while systemctl -q is-active loop; do sleep 1; done; cat /run/loop.log"
+        lines = must(self._lab.execute(self._host, stop, timeout=300)).splitlines()
+        return len(lines), [x for x in lines if x.split()[0] not in ("0", "2")]
+
+
+def cut_over(seat: Seat, *more: str, code: int = 0, timeout: float = 1800) -> str:
+    name = pool_name(seat.lab)
+    asked = ("--plain", "--yes", "--cut-over", name, "--step", "cutover", *more)
+    return must(seat.pmrunbook(*asked, timeout=timeout), code)
+
+
+def run_agent(lab: Lab, host: str) -> None:
+    script = "PATH=/opt/puppetlabs/bin:$PATH; puppet agent -t --noop --color=false"
+    must(lab.execute(host, f"{script}; rc=$?; [ $rc = 0 ] || [ $rc = 2 ]", timeout=300))
+
+
+# --- a proxy that passes TLS through ----------------------------------------------------------
+
+
+def test_yes_prepares_the_proxy_and_moves_nobody(seat: Seat) -> None:
+    lab = seat.lab
+    before = {h: picture(lab, h, "/etc") for h in agents(lab)}
+    out = must(seat.pmrunbook("--plain", "--yes", timeout=1800), 7)
+    assert "step balancer" in out
+    assert f"gate: {'Build the compile masters'}: proved at" in out
+    assert everywhere(lab, pool_name(lab)) == [f"3600 {address(lab, 'main1')}"]
+    said = must(
+        lab.execute(
+            "lb1",
+            "echo 'show stat' | perl -MIO::Socket::UNIX -e '$s = "
+            'IO::Socket::UNIX->new(Peer => "/run/haproxy/admin.sock"); '
+            "print $s <STDIN>; print while <$s>'",
+        )
+    )
+    up = {x.split(",")[1] for x in said.splitlines() if x.startswith("compilers,") and ",UP," in x}
+    assert {fqdn(lab, m) for m in servers(lab)} <= up
+    after = {h: picture(lab, h, "/etc") for h in agents(lab)}
+    # The step ca told them where the CA is; the rest is as it was.
+    for host in agents(lab):
+        assert {f for f in before[host] if before[host][f] != after[host].get(f)} <= {
+            f for f in before[host] if f.endswith("/puppet.conf")
+        }
+
+
+def test_a_configuration_that_haproxy_refuses_is_never_used(seat: Seat) -> None:
+    """The old one stays, the proxy runs on, and the run says what HAProxy said."""
+    lab = seat.lab
+    was = must(lab.execute("lb1", "sha256sum /etc/haproxy/haproxy.cfg; pidof haproxy | wc -w"))
+    must(
+        lab.execute(
+            "lb1",
+            "cp -p /usr/sbin/haproxy /root/haproxy && printf '#!/bin/sh\\n"
+            'case "$*" in *-c*) echo "[ALERT] unknown keyword"; exit 1;; esac\\n'
+            'exec /root/haproxy "$@"\\n\' >/usr/sbin/haproxy.new && '
+            "chmod 755 /usr/sbin/haproxy.new && mv -f /usr/sbin/haproxy.new /usr/sbin/haproxy",
+        )
+    )
+    other = with_(
+        seat,
+        load_balancing={
+            "strategy": "tcp-proxy",
+            "host": fqdn(lab, "lb1"),
+            "servers": [
+                {"name": fqdn(lab, servers(lab)[0]), "weight": 3},
+                fqdn(lab, servers(lab)[1]),
+            ],
+        },
+    )
+    try:
+        out = must(other.pmrunbook("--plain", "--yes", "--step", "balancer"), 1)
+        assert "unknown keyword" in out
+    finally:
+        must(lab.execute("lb1", "mv -f /root/haproxy /usr/sbin/haproxy"))
+    assert (
+        must(lab.execute("lb1", "sha256sum /etc/haproxy/haproxy.cfg; pidof haproxy | wc -w")) == was
+    )
+
+
+def test_agents_are_moved_and_none_of_their_runs_fails(seat: Seat) -> None:
+    lab = seat.lab
+    before = {h: picture(lab, h, "/etc/hosts") for h in agents(lab)}
+    loop = Looped(lab, agents(lab)[-1])
+    out = cut_over(seat)
+    many, failed = loop.ended()
+    narrate(f"the cut-over: {many} runs of an agent meanwhile, {len(failed)} failed")
+    assert many >= 3 and failed == []
+    assert everywhere(lab, pool_name(lab)) == [f"300 {address(lab, 'lb1')}"]
+    assert {h: picture(lab, h, "/etc/hosts") for h in agents(lab)} == before
+    assert must(seat.pmrunbook("debts")).strip() == "none"
+    # The canary's server is named, and the shares are shown beside the plan.
+    assert re.search(rf"{fqdn(lab, agents(lab)[0])} runs through the new way: compiled by cm", out)
+    assert re.search(r"every server of the pool compiles for agents: .*\(planned 50%\)", out)
+    assert "agents do not need" in out and "a new agent enrols, and is served the new way" in out
+    shares = [e.data for e in seat.events() if e.kind == "shares"]
+    assert shares and set(shares[-1]["measured"]) == {fqdn(lab, m) for m in servers(lab)}
+    for member in servers(lab):
+        assert must(lab.execute(member, "systemctl is-active puppetserver")).strip() == "active"
+
+
+def test_it_is_green_and_a_second_run_does_nothing(seat: Seat) -> None:
+    must(seat.pmrunbook("verify", timeout=900))
+    past = len(seat.events())
+    cut_over(seat)
+    assert not [e for e in seat.events()[past:] if e.kind == "start"]
+
+
+def test_back_in_one_command_and_nobody_notices(seat: Seat) -> None:
+    lab = seat.lab
+    loop = Looped(lab, agents(lab)[0])
+    must(seat.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+    many, failed = loop.ended()
+    assert many and failed == []
+    assert everywhere(lab, pool_name(lab)) == [f"3600 {address(lab, 'main1')}"]
+    for host in agents(lab):
+        run_agent(lab, host)
+
+
+def test_killed_in_the_middle_it_goes_on_to_the_end(seat: Seat) -> None:
+    """At boundaries all over the step: no debt is forgotten, no action is done twice."""
+    lab = seat.lab
+    name = pool_name(lab)
+    quick = with_(
+        seat, load_balancing={"strategy": "tcp-proxy", "host": fqdn(lab, "lb1"), "drill": False}
+    )
+    first = quick.pmrunbook("--dry-run", "--json", "--step", "cutover", timeout=900)
+    ids = re.findall(
+        r'"id": "((?:ttl|agents|switch|unpin|ttl-back|look|spread|counted)/[^"]+)"', must(first)
+    )
+    places = [
+        [w, k, i]
+        for i in dict.fromkeys(ids)
+        for w, k in (("after", "start"), ("before", "end"), ("after", "end"))
+    ]
+    hosts = [h.name for h in lab.estate.hosts if h.roles]
+    quick.killed_at(some(places), hosts, "--cut-over", name, "--step", "cutover")
+    assert everywhere(lab, name) == [f"300 {address(lab, 'lb1')}"]
+    assert must(quick.pmrunbook("debts")).strip() == "none"
+    must(quick.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+
+
+# --- the other strategies ---------------------------------------------------------------------
+
+
+def moved(seat: Seat, *, samples: Sequence[str] = ()) -> None:
+    """From the state before the chapter to proof, and back."""
+    cut_over(seat)
+    must(seat.pmrunbook("verify", "--step", "cutover", timeout=900))
+    assert must(seat.pmrunbook("debts")).strip() == "none"
+
+
+def test_round_robin(seat: Seat) -> None:
+    lab = seat.lab
+    turn = with_(seat, load_balancing={"strategy": "round-robin", "drill": False})
+    moved(turn)
+    assert everywhere(lab, pool_name(lab)) == [f"300 {address(lab, m)}" for m in servers(lab)]
+    must(turn.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+    assert everywhere(lab, pool_name(lab)) == [f"3600 {address(lab, 'main1')}"]
+
+
+def test_a_list_of_servers(seat: Seat) -> None:
+    lab = seat.lab
+    listed = with_(seat, load_balancing={"strategy": "server-list"})
+    before = {h: picture(lab, h, "/etc/puppet", "/etc/hosts") for h in agents(lab)}
+    moved(listed)
+    for host in agents(lab):
+        said = must(lab.execute(host, "puppet config print server_list --section agent"))
+        assert {x.split(":")[0] for x in said.strip().split(",")} == {
+            fqdn(lab, m) for m in servers(lab)
+        }
+    must(listed.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+    assert {h: picture(lab, h, "/etc/puppet", "/etc/hosts") for h in agents(lab)} == before
+
+
+def test_srv_records(seat: Seat) -> None:
+    """The CA's first, then the pool's; agents told of them, and the old ones as before."""
+    lab = seat.lab
+    domain = lab.estate.domain
+    srv = with_(
+        seat,
+        ca={"clients": "srv"},
+        dns={"domain": domain},
+        load_balancing={
+            "strategy": "srv",
+            "servers": [
+                {"name": fqdn(lab, servers(lab)[0]), "weight": 75},
+                {"name": fqdn(lab, servers(lab)[1]), "weight": 25},
+            ],
+        },
+    )
+    moved(srv)
+    assert everywhere(lab, f"_x-puppet-ca._tcp.{domain}", "SRV") == [f"300 0 5 8140 ca.{domain}."]
+    assert everywhere(lab, f"_x-puppet._tcp.{domain}", "SRV") == sorted(
+        f"300 0 {w} 8140 {fqdn(lab, m)}." for w, m in zip((75, 25), servers(lab), strict=True)
+    )
+    must(srv.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+    must(srv.pmrunbook("undo", "balancer", "--plain", "--yes", timeout=900))
+    assert everywhere(lab, f"_x-puppet._tcp.{domain}", "SRV") == []
+
+
+def power(lab: Lab, host: str, what: str) -> subprocess.CompletedProcess[str]:
+    return lab.execute(host, f"systemctl {what} puppetserver", timeout=300)
