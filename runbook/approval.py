@@ -9,7 +9,7 @@ from runbook.plan import Plan, StagePlan
 from runbook.ports import Choice, Question
 from runbook.recorder import Recorder
 from runbook.scout import QUIT, Scout
-from runbook.symbols import count
+from runbook.symbols import count, verdict
 
 
 class SkipStep(Exception):
@@ -128,12 +128,8 @@ class Approval:
         }.get(plan.risk.value, "")
         actions, hosts = count(len(plan.actions), "action"), count(len(plan.hosts), "host")
         why = "This was not part of what was approved: it is known only now, or a host changed."
-        body = why if again else ""
-        if step.fresh:
-            said = (
-                "Once approved, agents are moved, the canary first. Stop at any point: it goes on "
-            )
-            body = f"{body}\n{said}with --resume, and back with: pmrunbook undo {step.id}".lstrip()
+        held = self._held(step) if step.fresh else ""
+        body = "\n\n".join(x for x in (why if again else "", held) if x)
         return Question(
             "changed" if again else "approve",
             f"{step.title}: {actions} on {hosts}",
@@ -144,3 +140,16 @@ class Approval:
             confirm=confirm,
             subject=plan,
         )
+
+    def _held(self, step: Step) -> str:
+        """What an operator should know before agents are moved: the gates, and the way back."""
+        lines = []
+        for gate in self._rec.state.step(step.id).gates.values():
+            mark = verdict(True if gate["ok"] else None)
+            why = f"; waived: {gate['waived']}" if gate["waived"] else ""
+            lines.append(f"{mark.symbol} {gate['title']}: {gate['said']}{why}")
+        lines.append(
+            "Once approved, agents are moved, the canary first. Stop at any point: it goes on with "
+            f"--resume, and back with: pmrunbook undo {step.id}"
+        )
+        return "\n".join(lines)

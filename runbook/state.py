@@ -72,6 +72,7 @@ class StepState:
     planned: Mapping[str, Any] = field(default_factory=dict)
     approved: set[str] = field(default_factory=set)  # digests of actions
     proved_with: tuple[str, str] = ("", "")  # inventory and runbook, where it stands proved
+    gates: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # of a held step, by need
 
 
 @dataclass(slots=True)
@@ -183,11 +184,15 @@ def _step_started(state: RunState, event: Event, data: Data) -> None:
     step = state.step(event.step)
     step.title = str(data.get("title", step.title))
     step.status, step.why, step.started, step.ended = Status.RUNNING, "", event.at, 0.0
-    step.findings, step.checks = {}, {}
+    step.findings, step.checks, step.gates = {}, {}, {}
 
 
 def _finding(state: RunState, event: Event, data: Data) -> None:
     state.step(event.step).findings[(str(data["id"]), event.host)] = data
+
+
+def _gate(state: RunState, event: Event, data: Data) -> None:
+    state.step(event.step).gates[str(data["need"])] = data
 
 
 def _planned(state: RunState, event: Event, data: Data) -> None:
@@ -353,6 +358,7 @@ _HANDLERS = {
     "run_ended": _run_ended,
     "step_started": _step_started,
     "finding": _finding,
+    "gate": _gate,
     "planned": _planned,
     "approved": _approved,
     "stage": _stage,

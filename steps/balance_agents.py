@@ -42,6 +42,7 @@ from .balance import (
     names,
     pins,
     pool_of,
+    proxy,
     strategy,
     targets,
 )
@@ -49,7 +50,7 @@ from .balance_dns import resolves, switched
 from .ca_clients import editable
 from .catalogue import found
 from .fields import NONE, sections
-from .layout import FileFact, Seen, unknown
+from .layout import FileFact, Seen, ca_host, unknown
 from .shellwords import assignments
 
 OVERRIDES = ("agent",)
@@ -262,12 +263,18 @@ def _to_be_pinned(site: Site, facts: Facts, seen: Seen) -> bool:
 
 
 def samples(site: Site, facts: Facts) -> tuple[Seen, ...]:
-    """A few agents of each pool that run when they are asked to."""
+    """A few agents of each pool that run when they are asked to.
+
+    Where a proxy keeps an agent with its server, and there are fewer agents than servers, the CA's
+    host, which is an agent as well, helps out.
+    """
     found: list[Seen] = []
     for pool in pools(site):
         mine = [s for s in movable(site, facts) if s.name in pool.agents and ca_proof.runs(site, s)]
         found += mine[:SAMPLES]
-    return tuple(found)
+    own = ca_host(site, facts)
+    few = proxy(site) and len(found) < len(first_members(site))
+    return (*found, own) if few and ca_proof.runs(site, own) else tuple(found)
 
 
 def expected_ones(site: Site, facts: Facts) -> tuple[str, ...]:
@@ -283,8 +290,11 @@ def expected_ones(site: Site, facts: Facts) -> tuple[str, ...]:
 
 
 def times(site: Site, facts: Facts) -> int:
-    """Runs of each sample, so that hardly by chance a server gets none of them."""
-    if strategy(site) == "server-list":
+    """Runs of each sample, so that hardly by chance a server gets none of them.
+
+    A proxy keeps an agent with its server for a while, so more runs of one say no more.
+    """
+    if strategy(site) == "server-list" or proxy(site):
         return 1
     needed = 1
     for pool in pools(site):
