@@ -35,6 +35,8 @@ def inventory_text(estate: Estate, credentials: Credentials, namespace: str) -> 
             data["puppetdb"] = {"host": estate.fqdn(host)}
         if host.name.startswith("lb"):
             data["load_balancing"] = {"strategy": "tcp-proxy", "host": estate.fqdn(host)}
+    if data["compile_masters"] and {"puppetdb", "load_balancing"} <= data.keys():
+        data["code"] = {"strategy": "rsync"}  # an estate for the whole guide
     if estate.having("nameserver"):
         data["dns"] = {
             "servers": [host.address for host in estate.having("nameserver", "secondary")],
