@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,46 @@ def test_a_configuration_that_haproxy_refuses_is_never_used(seat: Seat) -> None:
     finally:
         must(lab.execute("lb1", "mv -f /root/haproxy /usr/sbin/haproxy"))
     assert must(lab.execute("lb1", look)) == was
+
+
+def unmoved(lab: Lab) -> None:
+    """Nobody went anywhere, and nothing temporary is left."""
+    assert everywhere(lab, pool_name(lab)) == [f"3600 {address(lab, 'main1')}"]
+    for host in agents(lab):
+        assert "pmrunbook" not in must(lab.execute(host, "cat /etc/hosts"))
+
+
+def test_a_name_server_that_refuses_the_key_moves_nobody(seat: Seat, tmp_path: Path) -> None:
+    lab = seat.lab
+    wrong = tmp_path / "tsig"
+    wrong.write_text("bm9ib2R5IGtub3dzIHRoaXMga2V5IGF0IGFsbC4uLi4=\n")
+    wrong.chmod(0o600)
+    tsig = yaml.safe_load(lab.inventory.read_text())["dns"]["tsig"]
+    other = with_(seat, dns={"tsig": {**tsig, "secret": {"file": str(wrong)}}})
+    out = cut_over(other, code=1)
+    assert "the name server refuses the key" in out
+    unmoved(lab)
+
+
+def test_the_proxy_dies_in_the_middle_and_agents_are_back_where_they_were(seat: Seat) -> None:
+    """The canary goes through it, HAProxy stops: the run fails, and what was ahead goes back."""
+    lab = seat.lab
+    canary = agents(lab)[0]
+    watch = "while ! grep -q pmrunbook /etc/hosts; do sleep 0.2; done; : >/run/went-ahead"
+    must(lab.execute(canary, f"systemd-run --quiet --collect --unit=watch sh -c '{watch}'"))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(cut_over, seat, code=1)
+        ahead = (
+            "n=0; while [ ! -e /run/went-ahead ] && [ $n -lt 900 ]; do sleep 1; n=$((n+1)); done"
+        )
+        must(lab.execute(canary, f"{ahead}; [ -e /run/went-ahead ]", timeout=1000))
+        must(lab.execute("lb1", "systemctl stop haproxy"))
+        out = running.result()
+    assert "one run of its agent through the new way" in out
+    unmoved(lab)
+    assert must(seat.pmrunbook("debts")).strip() == "none"
+    for host in agents(lab):
+        run_agent(lab, host)
 
 
 def test_agents_are_moved_and_none_of_their_runs_fails(seat: Seat) -> None:

@@ -1,0 +1,60 @@
+"""The whole guide in one unattended run: from one overloaded server to the finished estate.
+
+The estate is that of `pmrunbook lab up`. An agent runs over and over meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runbook.lab.estate import DEFAULT
+from runbook.lab.lab import Lab
+from tests.lab.conftest import Seat, booted, must, narrate
+from tests.lab.test_balance import Looped, address, everywhere, fqdn, pool_name
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    yield from booted("all", DEFAULT)
+
+
+@pytest.fixture(scope="module")
+def seat(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Seat:
+    return Seat(lab, tmp_path_factory.mktemp("state"))
+
+
+def test_one_run_finishes_the_estate_and_no_agent_fails(seat: Seat) -> None:
+    lab = seat.lab
+    name = pool_name(lab)
+    began = time.monotonic()
+    loop = Looped(lab, "agent2")
+    out = must(seat.pmrunbook("--plain", "--yes", "--cut-over", name, timeout=3600))
+    many, failed = loop.ended()
+    took = time.monotonic() - began
+    narrate(f"the whole guide: {took:.0f} s; an agent ran {many} times, {len(failed)} failed")
+    assert "done (exit 0)" in out
+    assert many >= 10 and failed == []
+    assert everywhere(lab, name) == [f"300 {address(lab, 'lb')}"]
+    state = json.loads(must(seat.pmrunbook("status", "--json")))
+    assert {s["status"] for s in state["steps"].values()} == {"ok"}
+    assert state["debts"] == {} and state["excluded"] == {}
+
+
+def test_all_of_it_is_green(seat: Seat) -> None:
+    out = must(seat.pmrunbook("verify", timeout=1800))
+    assert "all of it holds" in out
+    assert must(seat.pmrunbook("debts")).strip() == "none"
+
+
+def test_the_shares_are_in_the_evidence(seat: Seat, tmp_path: Path) -> None:
+    lab = seat.lab
+    (measured,) = [e.data for e in seat.events() if e.kind == "shares"][-1:]
+    assert set(measured["measured"]) == {fqdn(lab, "cm1"), fqdn(lab, "cm2")}
+    assert all(n > 0 for n in measured["measured"].values())
