@@ -21,6 +21,8 @@ from .layout import Seen, ca_host
 NAMED = ("round-robin", "tcp-proxy", "tls-proxy", "hardware")
 """Strategies by which a name agents call already leads elsewhere; the others change the agents."""
 PROXIES = ("tcp-proxy", "tls-proxy")
+TRIAL = "pmrunbook"
+"""Below a pool's domain: where its records are tried before anybody's domain has them."""
 LOW = 60  # seconds: what a TTL is lowered to while agents are moved
 TTL = 300  # seconds, where the inventory says nothing
 MARK = "pmrunbook: until the cut-over"
@@ -157,9 +159,16 @@ def pool_records(site: Site) -> tuple[Wanted, ...]:
     )
 
 
-def published(site: Site, facts: Facts) -> tuple[Wanted, ...]:
-    """Every record of this chapter."""
-    return (*ca_records(site, facts), *pool_records(site), *wanted(site, facts))
+def trial_records(site: Site, facts: Facts) -> tuple[Wanted, ...]:
+    """The same records below a name that no agent asks for, unless it is told to for one run."""
+    wants = (*ca_records(site, facts), *pool_records(site))
+    domains = {p.domain for p in pools(site)}
+    found = []
+    for want in wants:
+        kind, _, domain = want.name.partition("._tcp.")
+        if domain in domains:
+            found.append(Wanted(f"{kind}._tcp.{TRIAL}.{domain}", "SRV", want.records))
+    return tuple(found)
 
 
 def answer(site: Site, facts: Facts, want: Wanted, server: str) -> Answer:
@@ -187,6 +196,7 @@ def queries(site: Site) -> tuple[Query, ...]:
         for domain in filter(None, domains):
             kinds = ("_x-puppet-ca", "_x-puppet", "_x-puppet-report", "_x-puppet-fileserver")
             asked += [(f"{kind}._tcp.{domain}", "SRV") for kind in kinds]
+            asked += [(f"{kind}._tcp.{TRIAL}.{domain}", "SRV") for kind in kinds[:2]]
             zones = ca_name.zones(f"_tcp.{domain}")
             asked += [(zone, t) for zone in zones for t in ("SOA", "NS")]
         asked += [(m.name, t) for m in members(site) for t in ("A", "AAAA")]

@@ -34,6 +34,7 @@ from . import ca_proof, reads, trial
 from .balance import (
     MARK,
     NAMED,
+    TRIAL,
     agents,
     catalog_log,
     digest,
@@ -46,7 +47,7 @@ from .balance import (
     strategy,
     targets,
 )
-from .balance_dns import resolves, switched
+from .balance_dns import published, resolves, switched, updatable
 from .ca_clients import editable
 from .catalogue import found
 from .fields import NONE, sections
@@ -169,7 +170,7 @@ def _pin(site: Site, facts: Facts, seen: Seen, pool: Pool) -> Action:
     )
 
 
-def _conf(site: Site, seen: Seen) -> Action | None:
+def _conf(site: Site, seen: Seen, stage: str) -> Action | None:
     conf = seen.puppet_conf
     try:
         after = edited(site, seen.name, conf)
@@ -179,7 +180,7 @@ def _conf(site: Site, seen: Seen) -> Action | None:
         return None
     said = ", ".join(f"{k} = {v}" for k, v in settings(site, seen.name).items())
     return Action(
-        id=f"agents/{seen.name}/puppet.conf",
+        id=f"{stage}/{seen.name}/puppet.conf",
         host=seen.name,
         title=f"set {said} in [main]",
         do=WriteFile(conf.path, after, before=conf.sha256),
@@ -190,13 +191,17 @@ def _conf(site: Site, seen: Seen) -> Action | None:
 
 
 def run(
-    site: Site, stage: str, seen: Seen, title: str, times: int = 1, proof: str = "", about: str = ""
+    site: Site, stage: str, seen: Seen, title: str, times: int = 1, proof: str = "", more: str = ""
 ) -> Action:
-    """No-op runs of an agent, the way all its runs go; `proof` is what they are recorded as."""
+    """No-op runs of an agent, the way all its runs go but for `more` arguments.
+
+    `proof` is what they are recorded as.
+    """
     given = assignments(
         puppet=seen.puppet,
         lockfile=seen.setting("agent_catalog_run_lockfile"),
         times=str(times),
+        more=more,
         proof=proof,
         lines=f"way={digest(site)}",
     )
@@ -208,7 +213,6 @@ def run(
         title=title,
         do=Script(script, timeout=900.0 * times),
         undo=forget,
-        about=about,
     )
 
 
@@ -216,20 +220,39 @@ def ahead(site: Site, facts: Facts) -> Planned:
     """Each agent, in the inventory's order: told, then run."""
     actions: list[Action] = []
     there = bool(names(site)) and switched(site, facts)
+    # With SRV records one domain serves all who ask it: until its records are there, a canary asks
+    # another one, for one run.
+    trying = strategy(site) == "srv" and not published(site, facts)
+    if trying and not updatable(site):
+        return ()  # there is no other domain to ask: they are told, one after another, in the end
     for seen in movable(site, facts):
         pool = pool_of(site, seen.name)
         if pool is None:
             continue
+        more = f"--use_srv_records --srv_domain {TRIAL}.{pool.domain}" if trying else ""
         if names(site):
             if there:
                 continue  # everybody goes that way: the runs after the switch prove it
             if not resolves(site, facts, seen.name, pool.server):
                 actions.append(_pin(site, facts, seen, pool))
-        elif editable(seen) and (told := _conf(site, seen)):
+        elif not trying and editable(seen) and (told := _conf(site, seen, "agents")):
             actions.append(told)
         if ca_proof.runs(site, seen) and not proved(site, seen):
             title = "one run of its agent through the new way, in no-op mode"
-            actions.append(run(site, "agents", seen, title, proof="cut-over"))
+            actions.append(run(site, "agents", seen, title, proof="cut-over", more=more))
+    return tuple(actions)
+
+
+def told(site: Site, facts: Facts) -> Planned:
+    """With SRV records: each agent is told its domain, where it asks for another or for none."""
+    actions: list[Action] = []
+    for seen in movable(site, facts) if strategy(site) == "srv" else ():
+        if not editable(seen) or (told := _conf(site, seen, "told")) is None:
+            continue
+        actions.append(told)
+        if ca_proof.runs(site, seen):
+            title = "one run of its agent, in no-op mode"
+            actions.append(run(site, "told", seen, title, proof="cut-over"))
     return tuple(actions)
 
 
@@ -320,15 +343,18 @@ def served_by(facts: Facts, site: Site, certname: str) -> tuple[str, int]:
     return latest
 
 
-def went(site: Site, name: str) -> Check:
-    """This agent goes the new way, and ran; which server compiled for it is shown."""
+def went(site: Site, name: str, *, ahead: bool = False) -> Check:
+    """This agent goes the new way, and ran; which server compiled for it is shown.
+
+    `ahead`: it ran that way once, and is told later.
+    """
     asked = ((name, reads.SOFTWARE), (name, reads.proofs(site)), (name, pins(site)))
 
     def judge(facts: Facts) -> Verdict:
         if silent := unknown(facts, *asked):
             return silent
         seen = Seen(name, facts)
-        if not moved(site, seen):
+        if not ahead and not moved(site, seen):
             said = ", ".join(f"{k} is {seen.setting(k) or 'unset'}" for k in settings(site, name))
             return Verdict(False, said, "pmrunbook --step cutover")
         if not proved(site, seen):
@@ -344,7 +370,14 @@ def ahead_checks(site: Site, facts: Facts) -> tuple[Check, ...]:
     """While agents are moved; once the names lead there, the runs of the samples stand for all."""
     if names(site) and switched(site, facts):
         return ()
-    return tuple(went(site, s.name) for s in movable(site, facts) if ca_proof.runs(site, s))
+    ahead = strategy(site) == "srv"
+    able = (s for s in movable(site, facts) if ca_proof.runs(site, s))
+    return tuple(went(site, s.name, ahead=ahead) for s in able)
+
+
+def told_checks(site: Site, facts: Facts) -> tuple[Check, ...]:
+    able = (s for s in movable(site, facts) if ca_proof.runs(site, s))
+    return tuple(went(site, s.name) for s in able) if strategy(site) == "srv" else ()
 
 
 def checks(site: Site, facts: Facts) -> tuple[Check, ...]:

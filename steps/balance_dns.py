@@ -7,6 +7,7 @@ host by its own resolver, before and after.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from runbook.model import (
     Action,
@@ -43,6 +44,7 @@ from .balance import (
     srv_seen,
     strategy,
     targets,
+    trial_records,
     ttl,
     wanted,
 )
@@ -188,8 +190,62 @@ def records(site: Site, facts: Facts) -> Planned:
     return (*_of(site, facts, "ca-records", ca_records(site, facts)),)
 
 
+def published(site: Site, facts: Facts) -> bool:
+    """Whether the pools' records are there."""
+    return all(done(site, facts, want) for want in pool_records(site))
+
+
 def pool(site: Site, facts: Facts) -> Planned:
-    return _of(site, facts, "records", pool_records(site))
+    """Agents that ask this domain already, for the CA, are moved by it: all at once."""
+    return _of(site, facts, "records", pool_records(site), risk=Risk.CUTOVER)
+
+
+def _try_debt(want: Wanted) -> str:
+    return f"trial/{want.name}"
+
+
+def try_records(site: Site, facts: Facts) -> Planned:
+    """The records where nobody asks for them, so that a canary can; they go again in the end."""
+    actions: list[Action | Later] = []
+    for want in trial_records(site, facts) if not published(site, facts) else ():
+        made = change(site, facts, "trial", want, LOW, Risk.CHANGE)
+        if isinstance(made, Action):
+            title = f"the records of {want.name}, for a trial"
+            made = replace(made, opens=Debt(_try_debt(want), title, _gone(site, facts, want)))
+        if made:
+            actions.append(made)
+    return tuple(actions)
+
+
+def _gone(site: Site, facts: Facts, want: Wanted) -> DnsChange:
+    return DnsChange(
+        server=site.dns.servers[0],
+        zone=ca_name.zone_of(site, facts, want.name),
+        name=want.name,
+        rtype=want.rtype,
+        ttl=LOW,
+        records=(),
+        before=want.records,
+        before_ttl=LOW,
+    )
+
+
+def end_trial(site: Site, facts: Facts) -> Planned:
+    if not updatable(site):
+        return ()
+    coming = not published(site, facts)
+    return tuple(
+        Action(
+            id=f"trial-end/{site.ca.host}/{want.name}",
+            host=site.ca.host,
+            title=f"take {want.name} out of the zone again",
+            do=_gone(site, facts, want),
+            undo=Nothing(),
+            repays=_try_debt(want),
+        )
+        for want in trial_records(site, facts)
+        if coming or now(site, facts, want).records
+    )
 
 
 def switch(site: Site, facts: Facts) -> Planned:
@@ -359,11 +415,10 @@ def resolved(site: Site, facts: Facts) -> tuple[Check, ...]:
     )
 
 
-def srv_resolved(site: Site, facts: Facts) -> tuple[Check, ...]:
-    """Every host finds the SRV records by its own resolver: the CA's never missing."""
-    if strategy(site) != "srv":
+def srv_resolved(site: Site, facts: Facts, wants: tuple[Wanted, ...]) -> tuple[Check, ...]:
+    """Every host finds these SRV records by its own resolver."""
+    if not wants:
         return ()
-    wants = (*ca_records(site, facts), *pool_records(site))
     hosts = [s.name for s in expected(site, facts) if s.ruby or not s.reachable]
 
     def judge(facts: Facts) -> Verdict:
@@ -382,7 +437,7 @@ def srv_resolved(site: Site, facts: Facts) -> tuple[Check, ...]:
     return (
         Check(
             "srv/everywhere",
-            "every host finds the SRV records of its pool and of the CA",
+            f"every host finds {', '.join(w.name for w in wants)}",
             judge,
             tuple((h, srv_seen(site)) for h in hosts),
             patience=120.0,

@@ -1,9 +1,10 @@
 # No-op runs of this host's own agent, the way every run of it goes. Set before: the functions of
-# agent_run.sh; times; proof, its lines.
+# agent_run.sh; times; more, further arguments; proof, its lines.
 set -u
 n=0
 while [ "$n" -lt "$times" ]; do
-    agent_run --no-usecacheonfailure
+    # shellcheck disable=SC2086  # a list of words
+    agent_run --no-usecacheonfailure $more
     n=$((n + 1))
 done
 [ -z "$proof" ] || record "$proof" "$lines"

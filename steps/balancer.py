@@ -5,7 +5,7 @@ from __future__ import annotations
 from runbook.model import Check, Facts, Finding, Host, Query, Read, Site, Stage, Step
 
 from . import balance, balance_dns, balance_gates, balance_proxy, reads
-from .balance import about, ca_records, pool_records
+from .balance import about, ca_records
 from .compilers import cautious
 
 
@@ -26,24 +26,21 @@ def findings(site: Site, facts: Facts) -> tuple[Finding, ...]:
 
 
 def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
-    """The new way is there: the proxy finds every server, or the records are at every server."""
+    """The new way is there: the proxy finds every server, or the CA's records are everywhere."""
     if not about(site):
         return ()
-    wants = (*ca_records(site, facts), *pool_records(site))
     return (
         *balance_proxy.checks(site, facts),
-        *balance_dns.record_checks(site, facts, wants),
-        *balance_dns.srv_resolved(site, facts),
+        *_ca_records(site, facts),
     )
 
 
 def _ca_records(site: Site, facts: Facts) -> tuple[Check, ...]:
-    return balance_dns.record_checks(site, facts, ca_records(site, facts))
-
-
-def _pool_records(site: Site, facts: Facts) -> tuple[Check, ...]:
-    pool = balance_dns.record_checks(site, facts, pool_records(site))
-    return (*pool, *balance_dns.srv_resolved(site, facts))
+    wants = ca_records(site, facts)
+    return (
+        *balance_dns.record_checks(site, facts, wants),
+        *balance_dns.srv_resolved(site, facts, wants),
+    )
 
 
 STAGES = (
@@ -54,7 +51,6 @@ STAGES = (
         balance_dns.records,
         _ca_records,
     ),
-    Stage("records", "SRV records of the pools", balance_dns.pool, _pool_records),
 )
 
 BALANCER = Step(

@@ -13,7 +13,7 @@ from . import (
     balance_proxy,
     reads,
 )
-from .balance import about, names, wanted
+from .balance import about, ca_records, names, pool_records, wanted
 from .compilers import cautious
 
 
@@ -45,12 +45,21 @@ def _switched(site: Site, facts: Facts) -> tuple[Check, ...]:
     )
 
 
+def _records(site: Site, facts: Facts) -> tuple[Check, ...]:
+    wants = (*ca_records(site, facts), *pool_records(site)) if pool_records(site) else ()
+    return (
+        *balance_dns.record_checks(site, facts, wants),
+        *balance_dns.srv_resolved(site, facts, wants),
+    )
+
+
 def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
     """Where agents go, that they do, and what nothing may be left of."""
     if not about(site):
         return ()
     return (
         *(_switched(site, facts) if names(site) else ()),
+        *_records(site, facts),
         *balance_agents.checks(site, facts),
         *balance_proof.spread_check(site, facts),
         *balance_proof.drill_check(site, facts),
@@ -67,6 +76,7 @@ def intent(site: Site) -> tuple[str, ...]:
 
 STAGES = (
     Stage("ttl", "Name servers' answers are kept shortly", balance_dns.lower),
+    Stage("trial", "SRV records are tried where nobody asks", balance_dns.try_records),
     Stage(
         "agents",
         "Agents go the new way, the canary first",
@@ -76,6 +86,15 @@ STAGES = (
         intent=intent,
     ),
     Stage("switch", "The names lead the new way, for everybody", balance_dns.switch, _switched),
+    Stage("records", "SRV records of the pools, for everybody", balance_dns.pool, _records),
+    Stage(
+        "told",
+        "Agents are told their domain, the canary first",
+        balance_agents.told,
+        balance_agents.told_checks,
+        rollout=True,
+    ),
+    Stage("trial-end", "The records of the trial go", balance_dns.end_trial),
     Stage("unpin", "What went ahead needs no line of its own any more", balance_agents.unpin),
     Stage("ttl-back", "Answers are kept as long as before", balance_dns.raise_),
     *balance_proof.STAGES,
