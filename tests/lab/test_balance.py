@@ -225,7 +225,7 @@ def test_agents_are_moved_and_none_of_their_runs_fails(seat: Seat) -> None:
     assert must(seat.pmrunbook("debts")).strip() == "none"
     # The canary's server is named, and the shares are shown beside the plan.
     assert re.search(rf"{fqdn(lab, agents(lab)[0])} runs through the new way: compiled by cm", out)
-    assert re.search(r"every server of the pool compiles for agents: .*\(planned 50%\)", out)
+    assert re.search(r"every server of the pool compiles for agents: .*\(50% planned\)", out)
     assert "agents do not need" in out and "a new agent enrols, and is served the new way" in out
     shares = [e.data for e in seat.events() if e.kind == "shares"]
     assert shares and set(shares[-1]["measured"]) == {fqdn(lab, m) for m in servers(lab)}
