@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from runbook.model import Facts, Finding, Site
 from runbook.pools import pools
 
-from . import balance_dns, ca_name
+from . import balance, balance_dns, ca_name
 from .balance import (
     about,
     ca_records,
@@ -126,15 +126,27 @@ def records(site: Site, facts: Facts) -> Iterator[Finding]:
         got = balance_dns.now(site, facts, want)
         if got.records and got.ttl >= DAY // 2 and want.rtype != "SRV":
             yield found("ttl-long", "", f"{want.name} {want.rtype}: {got.ttl} s")
-        if site.dns.servers and not balance_dns.known(got):
-            said = f"{site.dns.servers[0]}: {got.error}"
-            yield found("name-server-silent", "", said, server=site.dns.servers[0])
+    yield from silent(site, facts)
     if strategy(site) == "srv":
         yield found("srv-pitfalls", "", f"{len(site.having('agent'))} agents look up SRV records")
         if site.ca.clients != "srv":
             yield found("srv-without-ca", site.ca.host, "ca.clients is not srv")
     if strategy(site) == "round-robin":
         yield found("round-robin-blind", "", f"{len(members(site))} addresses of one name")
+
+
+def silent(site: Site, facts: Facts) -> Iterator[Finding]:
+    """The name server that is updated has to answer: what it does not say is not planned on."""
+    for server in site.dns.servers[:1]:
+        asked = [q for q in balance.queries(site) if q.server == server]
+        errors = {
+            got.error
+            for q in asked
+            if (got := facts.answers.get(q)) is not None and not balance_dns.known(got)
+        }
+        if errors:
+            said = f"{server}: {', '.join(sorted(errors))}"
+            yield found("name-server-silent", "", said, server=server)
 
 
 def shares(site: Site, facts: Facts) -> Iterator[Finding]:
