@@ -15,7 +15,10 @@ import yaml
 
 from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, booted, must, narrate, picture, some
+from tests.lab.test_ca_screens import ASKED, approve, screen, start, to_the_end, wait
+from tests.ui.conftest import WIDE, Terminal
 
+__all__ = ["screen"]
 pytestmark = pytest.mark.lab
 
 ESTATE = Path(__file__).parent / "estates" / "balance.yaml"
@@ -290,11 +293,25 @@ def test_round_robin(seat: Seat) -> None:
     assert everywhere(lab, pool_name(lab)) == [f"3600 {address(lab, 'main1')}"]
 
 
-def test_a_list_of_servers(seat: Seat) -> None:
+@pytest.mark.parametrize("screen", [WIDE], indirect=True, ids=["120x36"])
+def test_a_list_of_servers_on_the_screens(seat: Seat, screen: Terminal) -> None:
+    """The name has to be typed; a yes alone moves nobody."""
     lab = seat.lab
-    listed = with_(seat, load_balancing={"strategy": "server-list"})
+    listed = with_(seat, load_balancing={"strategy": "server-list", "drill": False})
     before = {h: picture(lab, h, "/etc/puppet", "/etc/hosts") for h in agents(lab)}
-    moved(listed)
+    start(screen, listed, "--step", "cutover")
+    while "Move the agents" not in wait(screen, ASKED):
+        approve(screen)
+    screen.keys("a")
+    shown = wait(screen, "Do exactly this", seconds=30)
+    assert "proved at" in shown and "pmrunbook undo cutover" in shown
+    screen.keys("Down", "Enter")
+    wait(screen, pool_name(lab), seconds=30)
+    screen.keys("-l", pool_name(lab))
+    screen.keys("Enter")
+    assert "Done" in to_the_end(screen)
+    screen.keys("q")
+    wait(screen, "left-40", seconds=30)
     for host in agents(lab):
         said = must(lab.execute(host, "puppet config print server_list --section agent"))
         assert {x.split(":")[0] for x in said.strip().split(",")} == {
