@@ -434,6 +434,8 @@ class Finding:
     remedy: str  # a sentence
     command: str = ""  # the same as a command to type
     fixed_by: str = ""  # the step that puts it right, if one does
+    estate: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Of the finding that tells what a host is: its place in the map (runbook.estate_map)."""
 
 
 @dataclass(frozen=True, slots=True)

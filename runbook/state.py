@@ -73,6 +73,7 @@ class StepState:
     approved: set[str] = field(default_factory=set)  # digests of actions
     proved_with: tuple[str, str] = ("", "")  # inventory and runbook, where it stands proved
     gates: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # of a held step, by need
+    shares: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by title, as measured
 
 
 @dataclass(slots=True)
@@ -119,6 +120,8 @@ class RunState:
     debts: dict[str, OpenDebt] = field(default_factory=dict)
     excluded: dict[str, str] = field(default_factory=dict)  # host: why
     waived: dict[tuple[str, str], str] = field(default_factory=dict)  # (finding, host): why
+    found: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    """What each host was when it was first surveyed: `Finding.estate`."""
     waiting: str = ""  # what the operator is asked right now
     undone: list[ActionState] = field(default_factory=list)
     events: int = 0
@@ -184,11 +187,13 @@ def _step_started(state: RunState, event: Event, data: Data) -> None:
     step = state.step(event.step)
     step.title = str(data.get("title", step.title))
     step.status, step.why, step.started, step.ended = Status.RUNNING, "", event.at, 0.0
-    step.findings, step.checks, step.gates = {}, {}, {}
+    step.findings, step.checks, step.gates, step.shares = {}, {}, {}, {}
 
 
 def _finding(state: RunState, event: Event, data: Data) -> None:
     state.step(event.step).findings[(str(data["id"]), event.host)] = data
+    if estate := data.get("estate"):
+        state.found.setdefault(event.host, estate)
 
 
 def _gate(state: RunState, event: Event, data: Data) -> None:
@@ -295,6 +300,10 @@ def _cell(data: Data) -> tuple[str, str]:
     return str(row), str(column)
 
 
+def _shares(state: RunState, event: Event, data: Data) -> None:
+    state.step(event.step).shares[str(data["title"])] = data
+
+
 def _debt_repaying(state: RunState, event: Event, data: Data) -> None:
     if debt := state.debts.get(str(data["id"])):
         state.debts[debt.id] = replace(debt, job=str(data["job"]))
@@ -366,6 +375,7 @@ _HANDLERS = {
     "end": _end,
     "waived": _waived,
     "check": _check,
+    "shares": _shares,
     "debt_repaying": _debt_repaying,
     "debt_repaid": _debt_repaid,
     "excluded": _excluded,

@@ -6,6 +6,7 @@ Both faces use these. A *tone* is the meaning of a colour ("good", "bad", "warn"
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -48,6 +49,11 @@ PASSED = Mark("✓", "+", "passed", "good")
 NOT_PASSED = Mark("✗", "x", "failed", "bad")
 UNTOLD = Mark("?", "?", "unknown", "warn")
 """A check that could not be told is neither passed nor failed."""
+
+AS_FOUND = Mark("●", "*", "as found", "plain")
+MADE = Mark("✓", "+", "done", "good")
+TO_COME = Mark("○", "o", "to come", "dim")
+"""What stands in the map of the estate: as it was found, by a finished step, or not yet."""
 
 URGENCY = (
     Status.FAILED,
@@ -102,3 +108,8 @@ def span(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """ "1 host", "2 hosts"."""
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def harmful(char: str) -> bool:
+    """Whether a character is drawn by nobody: controls, direction overrides, line separators."""
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")

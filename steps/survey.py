@@ -62,7 +62,39 @@ def surveyed(site: Site, seen: Seen) -> Findings:
         parts.append(f"{processors} processor{'s' * (processors != 1)}")
     if seen.certname:
         parts.append(f"server {seen.setting('server')}, ca_server {seen.setting('ca_server')}")
-    yield found("surveyed", seen.name, "; ".join(parts))
+    yield replace(found("surveyed", seen.name, "; ".join(parts)), estate=place(site, seen))
+
+
+def place(site: Site, seen: Seen) -> dict[str, str]:
+    """What the host is to the others: `Finding.estate`, which runbook.estate_map draws.
+
+    `calls` is the name its agent asks for catalogs, `served_by` what that leads to: hosts of the
+    inventory, else addresses. `puppet` is always there; the others where there is something to say.
+    """
+    calls = seen.setting("server_list") or seen.setting("server")
+    if seen.setting("use_srv_records") == "true":
+        calls = f"_x-puppet._tcp.{seen.setting('srv_domain')}"
+    running = seen.service("puppetserver").get("ActiveState") == "active"
+    told = {
+        "calls": calls,
+        "served_by": " ".join(behind(site, seen, calls)),
+        "asks_ca": seen.setting("ca_server"),
+        "server": ".".join(map(str, seen.server_version)) if running else "",
+        "ca": "on" if seen.endpoint(seen.certname).ca_service else "",
+        "puppetdb": "on" if seen.service("puppetdb").get("ActiveState") == "active" else "",
+    }
+    return {"puppet": seen.system.one("version"), **{k: v for k, v in told.items() if v}}
+
+
+def behind(site: Site, seen: Seen, name: str) -> tuple[str, ...]:
+    """The hosts of the inventory that have the addresses of `name`, else those addresses."""
+    there = set(seen.resolves(name)) or {name} & {h.name for h in site.hosts}
+    hosts = []
+    for host in site.having("server", "balancer", "retired"):
+        its = {host.name, *Seen(host.name, seen.facts).addresses}
+        if there & its or (host.name == seen.name and any(map(loopback, there))):
+            hosts.append(host.name)
+    return tuple(hosts) or tuple(sorted(there))
 
 
 def read(site: Site, seen: Seen) -> Findings:

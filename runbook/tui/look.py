@@ -6,7 +6,6 @@ escapes and direction overrides never reach the terminal, and nothing is read as
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 
 from rich.cells import cell_len, set_cell_size
@@ -15,7 +14,7 @@ from rich.text import Text
 from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
-from runbook.symbols import SEVERITY, STATUS, Mark
+from runbook.symbols import AS_FOUND, SEVERITY, STATUS, TO_COME, Mark, harmful
 
 Part = str | tuple[str, str]
 """A text, or a text and its tone."""
@@ -72,13 +71,10 @@ _TONES = {
     "busy": "primary",
     "accent": "accent",
 }
-_HARMFUL = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-"""Unicode categories that are not drawn: controls, direction overrides, line separators."""
-
 SMALLER = str.maketrans(
     {
         **{"·": "-", "…": "~", "—": "-", "→": ">", "─": "-", "│": "|"},
-        **{m.symbol: m.ascii for m in (*STATUS.values(), *SEVERITY.values())},
+        **{m.symbol: m.ascii for m in (*STATUS.values(), *SEVERITY.values(), AS_FOUND, TO_COME)},
     }
 )
 """What our own texts use beyond ASCII, in ASCII."""
@@ -117,7 +113,7 @@ class Look:
         text = text.replace("\n", " ").replace("\t", " ")
         if self.ascii:
             text = text.translate(SMALLER).encode("ascii", "replace").decode()
-        return "".join("·?"[self.ascii] if _harmful(c) else c for c in text)
+        return "".join("·?"[self.ascii] if harmful(c) else c for c in text)
 
     def text(self, *parts: Part) -> Text:
         """One line."""
@@ -156,10 +152,6 @@ class Look:
         small = {"good": "#", "busy": ">", "dim": ".", "bad": "x", "warn": "!"}
         table = small if self.ascii else letters
         return [(table[tone] * n, tone) for n, (_, tone) in zip(cells, parts, strict=True) if n > 0]
-
-
-def _harmful(char: str) -> bool:
-    return unicodedata.category(char) in _HARMFUL
 
 
 def _style(color: str) -> Style:

@@ -265,3 +265,14 @@ def test_the_runbook_knows_what_it_is_made_from() -> None:
 def test_scripts_are_posix(script: Path) -> None:
     for shell in ("dash", "bash"):
         subprocess.run([shell, "-n", str(script)], check=True, capture_output=True)
+
+
+def test_the_survey_says_what_each_host_is_to_the_others() -> None:
+    site, facts = load(yaml.safe_load((CASES / "survey-found-estate.yaml").read_text()))
+    found = RUNBOOK.step("survey").findings(site, facts)
+    estate = {f.host: dict(f.estate) for f in found if f.id == "surveyed"}
+    agent = {"calls": "puppet.lab.test", "served_by": "primary.lab.test"}
+    assert estate["agent1.lab.test"] == {"puppet": "7.23.0", **agent, "asks_ca": "puppet"}
+    assert estate["primary.lab.test"].items() >= {"server": "7.9.5", "ca": "on"}.items()
+    assert estate["cm1.lab.test"] == {"puppet": ""}
+    assert "served_by" not in estate["agent3.lab.test"]  # it calls a name that was not looked up
