@@ -59,9 +59,7 @@ def parser(*, lab_too: bool = True) -> argparse.ArgumentParser:
     _common(log, again=True)
     _json(log)
     log.add_argument("of", nargs="?", default="", metavar="HOST")
-    report = verbs.add_parser("report", help="the evidence of all runs, as Markdown or JSON")
-    _common(report, again=True)
-    _json(report)
+    _report(verbs.add_parser("report", help="the evidence of all runs: a page, or for programs"))
     undo = verbs.add_parser("undo", help="take a step back from the backups on the hosts")
     _common(undo, again=True)
     _answers(undo, again=True)
@@ -150,6 +148,23 @@ def _answers(to: argparse.ArgumentParser, *, again: bool = False) -> None:
 
 def _json(to: argparse.ArgumentParser) -> None:
     to.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+
+
+def _report(to: argparse.ArgumentParser) -> None:
+    _common(to, again=True)
+    to.add_argument(
+        "--format",
+        choices=["md", "html", "json", "junit"],
+        default="",
+        help="Markdown; one HTML page that needs nothing beside itself; JSON; JUnit XML "
+        "(default: by the ending of --output, else Markdown)",
+    )
+    to.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write it there, not to stdout"
+    )
+    to.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="as --format json"
+    )
 
 
 def _verify(to: argparse.ArgumentParser) -> None:

@@ -40,7 +40,7 @@ def show_problems(file: Path) -> int:
 def command(args: Namespace, site: Site) -> int:
     """status, log, report or debts of a site."""
     folder = site_folder(site.name)
-    events, _, tear = read(folder / "journal.jsonl")
+    events, seal, tear = read(folder / "journal.jsonl")
     if tear:
         print(f"the last line of the journal is torn (line {tear.line})", file=sys.stderr)  # noqa: T201
     state = fold(events)
@@ -55,11 +55,29 @@ def command(args: Namespace, site: Site) -> int:
                 return _log_of(args.of, folder, site)
             return _log(events, as_json)
         case _:
-            from runbook.report import as_data, as_markdown
+            return _report(args, events, site, at_work=_at_work(folder), seal=seal)
 
-            text = json.dumps(as_data(events, site), indent=2) if as_json else ""
-            _say(text or as_markdown(events, site, at_work=_at_work(folder)))
-            return int(Exit.DONE)
+
+def _report(args: Namespace, events: list[Event], site: Site, *, at_work: bool, seal: str) -> int:
+    """The evidence, to stdout or into a file; UsageError where the file cannot be written."""
+    from runbook.report import ENDINGS, render
+
+    to: Path | None = args.output
+    format_ = "json" if args.json else args.format
+    if not format_:
+        format_ = ENDINGS.get(to.suffix.lower(), "md") if to else "md"
+    text = render(format_, events, site, at_work=at_work, seal=seal if events else "")
+    if to is None:
+        sys.stdout.write(text)
+        return int(Exit.DONE)
+    try:
+        to.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"{to} cannot be written: {error.strerror}", hint="--output FILE in a folder of yours"
+        ) from error
+    print(f"written: {to}", file=sys.stderr)  # noqa: T201
+    return int(Exit.DONE)
 
 
 def _when(at: float) -> str:

@@ -146,7 +146,7 @@ RESUMED = {
 
 
 def test_a_host_cannot_write_the_report(run) -> None:  # type: ignore[no-untyped-def]
-    from runbook.report import _cell
+    from runbook.report.markdown import _cell
 
     assert _cell("done\n## Where it stands | all `ok` <b>") == (
         "done \\#\\# Where it stands \\| all \\`ok\\` \\<b\\>"
