@@ -5,7 +5,7 @@ No face is known here: the page draws the map, the screens list its outline.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from runbook.model import Host, Site, Status
@@ -37,6 +37,7 @@ class Node:
     title: str
     notes: tuple[str, ...] = ()
     mark: Mark = AS_FOUND
+    hosts: tuple[str, ...] = ()  # the agents it stands for
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,21 +148,25 @@ class Entry:
 
 def outline(map_: EstateMap) -> Iterator[Entry]:
     """The map line by line: who asks which name, the servers behind it, then the services."""
+    asking: dict[tuple[str, str, str], list[Node]] = {}
+    for line in map_.lines:
+        if line.what == CATALOGS and map_.node(line.source).column == AGENTS:
+            key = (line.target, line.mark.word, line.how)
+            asking.setdefault(key, []).append(map_.node(line.source))
     shown: set[str] = set()
-    for node in map_.column(AGENTS):
-        for asks in map_.lines_from(node.id):
-            name = map_.node(asks.target)
-            how = f", {asks.how}" if asks.how else ""
-            verb = "will call" if asks.mark is TO_COME else "call"
-            yield Entry(f"{node.title} {verb} {name.title}{how}")
-            for line in map_.lines_from(name.id):
-                if line.mark is not asks.mark:
-                    continue  # the same name leads elsewhere today
+    for (target, stands, how), nodes in asking.items():
+        who = _named([name for node in nodes for name in node.hosts])
+        one = who == nodes[0].hosts[0]
+        verb = "will call" if stands == TO_COME.word else "calls" if one else "call"
+        name = map_.node(target)
+        yield Entry(f"{who} {verb} {name.title}" + (f", {how}" if how else ""))
+        for line in map_.lines_from(target):
+            if line.mark.word == stands:  # else the same name leads there at another time
                 server = map_.node(line.target)
                 shown.add(server.id)
-                note = "only when the others fail" if line.standby else ""
-                note = note or ", ".join(server.notes)
+                note = "only when the others fail" if line.standby else ", ".join(server.notes)
                 yield Entry(server.title, line.mark, note, line.share)
+    for node in map_.column(AGENTS):
         if not map_.lines_from(node.id):
             yield Entry(f"{node.title}: {', '.join(node.notes)}")
     rest = [n for n in map_.column(SERVERS) if n.id not in shown]
@@ -204,13 +209,18 @@ class _Draft:
         alike = tuple(hosts)
         if not alike:
             return ()
-        title = alike[0].name if len(alike) == 1 else f"{len(alike):,} agents"
+        names = tuple(host.name for host in alike)
         groups = sorted({h.group for h in alike if h.group})
         said = (*notes, *([", ".join(groups)] if groups else []))
-        return (self.node(Node(f"agents/{alike[0].name}", AGENTS, title, said)),)
+        id_ = f"agents/{names[0]}"
+        return (self.node(Node(id_, AGENTS, _named(names), said, hosts=names)),)
 
     def map(self, title: str) -> EstateMap:
         return EstateMap(title, tuple(self._nodes.values()), tuple(self._lines.values()))
+
+
+def _named(hosts: Sequence[str]) -> str:
+    return hosts[0] if len(hosts) == 1 else f"{len(hosts):,} agents"
 
 
 def _found_agents(
@@ -218,8 +228,11 @@ def _found_agents(
 ) -> tuple[Node, ...]:
     """The agents by what they called when first surveyed, and the servers that answered."""
     alike: dict[tuple[str, str], list[Host]] = {}
+    silent: list[Host] = []
     for host in agents:
-        if (estate := state.found.get(host.name)) is not None:
+        if state.found and host.name not in state.found:
+            silent.append(host)
+        elif (estate := state.found.get(host.name)) is not None:
             alike.setdefault((estate.get("calls", ""), estate.get("served_by", "")), []).append(
                 host
             )
@@ -236,6 +249,7 @@ def _found_agents(
             known = Node(f"server/{server}", SERVERS, server, notes)
             draft.node(_server(server, state, AS_FOUND) if server in site else known)
             draft.line(Line(name.id, known.id))
+    nodes += draft.agents(silent, "not surveyed")
     return tuple(nodes)
 
 

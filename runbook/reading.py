@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,7 +47,7 @@ def command(args: Namespace, site: Site) -> int:
     as_json = bool(args.json)
     match args.topic:
         case "status":
-            return _status(state, as_json, at_work=_at_work(folder))
+            return _status(state, site, as_json, at_work=_at_work(folder))
         case "debts":
             return _debts(state)
         case "log":
@@ -101,7 +101,7 @@ def _word(status: Status) -> str:
     return f"{mark.sign(ascii_only(os.environ))} {mark.word:9}"
 
 
-def _status(state: RunState, as_json: bool, *, at_work: bool) -> int:
+def _status(state: RunState, site: Site, as_json: bool, *, at_work: bool) -> int:
     if as_json:
         data = asdict(state)
         for name in ("waived",):
@@ -135,7 +135,25 @@ def _status(state: RunState, as_json: bool, *, at_work: bool) -> int:
         _say(f"{_word(Status.EXCLUDED)} {host}: {why}")
     for debt in state.debts.values():
         _say(f"! open      {debt.host}: {debt.title}, since {_when(debt.since)}")
+    _say(*_serving(state, site))
     return _code(state, at_work=at_work)
+
+
+def _serving(state: RunState, site: Site) -> Iterator[str]:
+    """Who serves the agents now; nothing where nobody knows."""
+    from runbook.estate_map import AGENTS, now, outline
+
+    map_ = now(site, state)
+    if not map_.column(AGENTS):
+        return
+    yield f"\n{map_.title}:"
+    for entry in outline(map_):
+        if entry.mark is None:
+            yield entry.text
+            continue
+        share = "" if entry.share is None else f"  {100 * entry.share:.0f} %"
+        sign = entry.mark.sign(ascii_only(os.environ))
+        yield f"{sign} {entry.mark.word:9} {entry.text}{share}  {entry.note}".rstrip()
 
 
 def _code(state: RunState, *, at_work: bool) -> int:

@@ -29,6 +29,7 @@ from runbook.ports import Mission, Reply
 from runbook.symbols import ascii_only
 from runbook.tui.desk import Change, Desk, Review
 from runbook.tui.dialogs import Asking, Help, Leaving
+from runbook.tui.estate import MapView
 from runbook.tui.feed import Pending
 from runbook.tui.home import Home
 from runbook.tui.hosts import HostsView
@@ -55,6 +56,7 @@ class RunbookApp(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("d", "decide", "Decide", id="run.decide"),
         Binding("h", "hosts", "Hosts", id="view.hosts"),
+        Binding("m", "map", "Map", id="view.map"),
         Binding("p", "plan", "Plan", id="view.plan", show=False),
         Binding("o", "home", "Overview", id="view.overview", show=False),
         Binding("question_mark,f1", "help", "Help", id="app.help"),
@@ -270,6 +272,10 @@ class RunbookApp(App[int]):
         if not isinstance(self.screen, HostsView):
             self._open(HostsView(self.desk))
 
+    def action_map(self) -> None:
+        if not isinstance(self.screen, MapView):
+            self._open(MapView(self.desk))
+
     def action_plan(self) -> None:
         self.open_plan()
 
@@ -286,6 +292,8 @@ class RunbookApp(App[int]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "hosts":
             return not isinstance(self.screen, HostsView)
+        if action == "map":
+            return not isinstance(self.screen, MapView)
         if action == "decide":  # the plan's own key says it better
             return self.desk.question is not None and not self.desk.at_plan
         return True

@@ -14,9 +14,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
+from runbook import estate_map
+from runbook.estate_map import Entry
 from runbook.model import Host, Status
 from runbook.state import StepState
 from runbook.symbols import STATUS
+from runbook.tui import estate
 from runbook.tui.desk import Change, Desk, Group
 from runbook.tui.look import Part
 from runbook.tui.pane import Pane
@@ -53,7 +56,7 @@ class Home(Pane):
     """Where everything starts and ends."""
 
     NAME = "Overview"
-    SIDES = ("steps", "estate")
+    SIDES = ("left", "estate")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("e", "other", "Steps/estate", id="view.estate", show=False),
     ]
@@ -61,10 +64,14 @@ class Home(Pane):
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)
         self._noted: tuple[float, int] = (0.0, -1)
+        self._served: object = None  # what the map was drawn of
 
     def body(self) -> ComposeResult:
         with Horizontal(id="home"):
-            yield Rows[str](self._draw_step, id="steps", arrow=self.look.arrow)
+            with Vertical(id="left"):
+                yield Rows[str](self._draw_step, id="steps", arrow=self.look.arrow)
+                with Vertical(id="serving"):
+                    yield Static("", id="serving-lines", markup=False)
             yield Rows[EstateRow](
                 self._draw_estate, lambda r: r.key, id="estate", arrow=self.look.arrow
             )
@@ -73,6 +80,7 @@ class Home(Pane):
 
     def ready(self) -> None:
         self.query_one("#steps").border_title = "Steps"
+        self.query_one("#serving").border_title = "Who serves the agents"
         self.query_one("#estate").border_title = "Estate"
         self.query_one("#activity").border_title = "Activity"
 
@@ -83,8 +91,11 @@ class Home(Pane):
         steps = self.query_one("#steps", Rows)
         if change.all:
             steps.fill([s.id for s in self.desk.mission.runbook.steps])
+            steps.styles.height = len(steps.items) + 2
         if change.steps or change.second:
             steps.redraw()
+        if change.all or change.steps:
+            self._draw_serving()
         if change.all or change.hosts:
             self.query_one("#estate", Rows).fill(self._estate())
         elif change.second:
@@ -108,6 +119,36 @@ class Home(Pane):
     def _about(self, step: StepState) -> str:
         blockers = sum(f.get("severity") == "blocker" for f in step.findings.values())
         return f"{blockers} blocking" if blockers else ""
+
+    # --- who serves whom --------------------------------------------------------------------------
+
+    def _draw_serving(self) -> None:
+        """The map as it is now, in the room the steps leave; `m` shows all of it."""
+        size, state = self.query_one("#left").size, self.desk.state
+        stands = [step.status for step in state.steps.values()]
+        of = (stands, len(state.found), len(state.excluded), size, self.look)
+        if of == self._served or not size.height:  # not seen now: the other side is
+            return
+        self._served = of
+        room = size.height - len(self.query_one("#steps", Rows).items) - 4
+        self.query_one("#serving").display = room >= 3
+        map_ = estate_map.now(self.desk.mission.site, state)
+        entries = list(estate_map.outline(map_))
+        if len(entries) > room:
+            rest = len(entries) - max(0, room - 1)
+            entries = [*entries[: max(0, room - 1)], Entry(f"and {rest} more; m shows the map")]
+        lines = Text(end="")
+        for entry in entries:
+            lines.append_text(self.look.text(*estate.entry(self.look, entry, size.width - 4)))
+            lines.append("\n")
+        lines.rstrip()
+        self.query_one("#serving-lines", Static).update(lines)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._draw_serving)
+
+    def turned(self) -> None:
+        self.call_after_refresh(self._draw_serving)
 
     # --- estate -----------------------------------------------------------------------------------
 

@@ -148,8 +148,8 @@ class Look:
             return []
         cells = [max(1, round(n * width / total)) if n else 0 for n, _ in parts]
         cells[cells.index(max(cells))] += width - sum(cells)
-        letters = {"good": "█", "busy": "▓", "dim": "░", "bad": "▒", "warn": "▒"}
-        small = {"good": "#", "busy": ">", "dim": ".", "bad": "x", "warn": "!"}
+        letters = {"plain": "█", "good": "█", "busy": "▓", "dim": "░", "bad": "▒", "warn": "▒"}
+        small = {"plain": "#", "good": "#", "busy": ">", "dim": ".", "bad": "x", "warn": "!"}
         table = small if self.ascii else letters
         return [(table[tone] * n, tone) for n, (_, tone) in zip(cells, parts, strict=True) if n > 0]
 

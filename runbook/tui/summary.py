@@ -8,6 +8,7 @@ from runbook.errors import Exit
 from runbook.grid import grid
 from runbook.model import Status
 from runbook.symbols import STATUS, Mark
+from runbook.tui import estate
 from runbook.tui.desk import NO_CHANGE, Change, Desk
 from runbook.tui.look import Part
 from runbook.tui.pane import Pane
@@ -71,7 +72,7 @@ def outcome(desk: Desk) -> list[Part]:
     parts += [("\nNext\n", "head")]
     for command, why in _next(desk, code):
         parts += [(f"{command:24}", "accent"), f"{why}\n"]
-    return parts
+    return [*parts, "\n", *estate.whole(desk, 74)]
 
 
 def _mark(code: int) -> Mark:

@@ -347,9 +347,9 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         journal.append(event)
     journal.close()
 
-    def type_(*args: str) -> tuple[int, str]:
+    def type_(*args: str, verb: str = "report") -> tuple[int, str]:
         capsys.readouterr()
-        code = cli.main(["report", *args, "--inventory", str(INVENTORY)])
+        code = cli.main([verb, *args, "--inventory", str(INVENTORY)])
         return code, capsys.readouterr().out
 
     return type_
@@ -374,3 +374,14 @@ def test_the_format_is_asked_for_or_follows_from_the_file(typed, tmp_path: Path)
 
 def test_a_file_that_cannot_be_written_is_said(typed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert typed("--output", str(tmp_path / "nowhere" / "a.html")) == (2, "")
+
+
+def test_status_says_who_serves_the_agents(typed, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("PMRUNBOOK_ASCII", "1")
+    code, text = typed(verb="status")
+    assert code == 0 and text.isascii()
+    assert text.partition("Now, 5 steps of 5 finished:\n")[2].splitlines() == [
+        "agent1.example.com: not surveyed",
+        "Behind them",
+        "+ done      Certificate authority  asked as ca.example.com, on primary.example.com",
+    ]

@@ -114,7 +114,12 @@ def site(agents: int = 4) -> Site:
     for n in range(1, agents + 1):
         hosts.append(Host(f"agent{n:0{width}}.example.com", roles=frozenset({"agent"})))
     authority = CertificateAuthority("ca.example.com", "ca.example.com")
-    return Site("acme", tuple(hosts), "puppet.example.com", authority)
+    pool = [
+        {"name": f"cm{n}.example.com", "weight": n, "priority": 0, "port": 8140} for n in (1, 2)
+    ]
+    balancing = {"strategy": "tcp-proxy", "host": "lb.example.com", "servers": tuple(pool)}
+    sections = {"load_balancing": balancing, "puppetdb": {"hosts": ("pdb.example.com",)}}
+    return Site("acme", tuple(hosts), "puppet.example.com", authority, sections=sections)
 
 
 def setting(host: str, risk: Risk = Risk.CHANGE) -> Action:
@@ -165,6 +170,7 @@ FINDINGS = (
         "Let the certificate be issued again with the CA's name.",
         "puppetserver ca generate --certname puppet.example.com --ca-client",
         "ca",
+        {"puppet": "7.23.0", "server": "7.9.5", "ca": "on"},
     ),
     *(
         Finding(
@@ -175,6 +181,11 @@ FINDINGS = (
             "less than 1 s",
             "Let chrony run.",
             "systemctl enable --now chrony",
+            estate={
+                "puppet": "7",
+                "calls": "puppet.example.com",
+                "served_by": "puppet.example.com",
+            },
         )
         for n in (1, 2, 3)
     ),
@@ -497,6 +508,20 @@ def compared(on: Stage_) -> int:
     return on.finish(1, "not all holds")
 
 
+def balanced(on: Stage_) -> int:
+    """All is done, and it was counted who served whom."""
+    on.begin()
+    on.survey()
+    for step in ("ca", "compilers", "puppetdb"):
+        on.emit("step_done", step, status="ok")
+    title = "puppet.example.com, agents counted in 10 minutes"
+    planned = {"cm1.example.com": 1 / 3, "cm2.example.com": 2 / 3}
+    measured = {"cm1.example.com": 40, "cm2.example.com": 74, "puppet.example.com": 1}
+    on.emit("shares", "load-balancing", title=title, planned=planned, measured=measured)
+    on.emit("step_done", "load-balancing", status="ok")
+    return on.finish(0)
+
+
 PROMPT = Question("secret", "sudo password for operator", "", (Choice("give", "Use it"), QUIT))
 TRUST = Question(
     "trust",
@@ -515,6 +540,7 @@ SCENARIOS: dict[str, Callable[[], Script_]] = {
     "broken": lambda: Script_(broken),
     "resumed": lambda: Script_(resumed, mode="resume"),
     "dry": lambda: Script_(dry, mode="dry-run"),
+    "balanced": lambda: Script_(balanced),
     "compared": lambda: Script_(compared, mode="verify"),
     "secret": lambda: Script_(ask(PROMPT)),
     "trust": lambda: Script_(ask(TRUST)),

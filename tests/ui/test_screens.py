@@ -47,6 +47,9 @@ SCREENS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "crowd": ("crowd", (("", "waits for agent0001"), ("tab", "Estate"))),
     "help": ("whole", (("", "a decides"), ("question_mark", "Keys: Plan"))),
     "summary": ("dry", (("", "Done; nothing was changed."),)),
+    "map": ("whole", (("", "a decides"), ("m", "Map of the estate"))),
+    "balanced": ("balanced", (("", "Done."),)),
+    "shares": ("balanced", (("", "Done."), ("m", "Map of the estate"), ("G", "counted"))),
     "compared": ("compared", (("", "Not passed"),)),
     "table": (
         "compared",
@@ -254,7 +257,7 @@ def test_escape_goes_back_from_everywhere(tmp_path: Path) -> None:
                 for _ in range(4):
                     await seat.press("escape")
                 assert isinstance(seat.app.screen, Home)
-                assert seat.app.screen.side == "steps"
+                assert seat.app.screen.side == "left"
 
     play(work)
 

@@ -157,6 +157,8 @@ def test_ascii_is_ascii_on_every_screen(terminal: Open, prefix: str) -> None:
         ("?", "", "Keys: Plan"),
         ("Escape", "Keys: Plan", "a decides"),
         ("Escape", "What it does", "Activity"),
+        ("m", "", "Map of the estate"),
+        ("Escape", "Map of the estate", "Who serves the agents"),
         ("h", "", "LAST LINE"),
         ("Enter", "LAST LINE", "Nothing was said"),
         ("s", "Nothing was said", "this is a shell"),
