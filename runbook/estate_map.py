@@ -195,7 +195,7 @@ class _Draft:
         """The name of a pool; one that leads elsewhere today says what it becomes."""
         node = Node(f"name/{pool.name}", NAMES, pool.name, (pool.how,), mark)
         if was := self._nodes.get(node.id):
-            node = replace(was, notes=(f"to come: {pool.how}",))
+            node = replace(was, notes=(f"to be: {pool.how}",))
         self._nodes[node.id] = node
 
     def line(self, line: Line) -> None:

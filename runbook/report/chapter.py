@@ -105,6 +105,8 @@ def _found(groups: Iterable[tuple[tuple[str, str, str], list[Event]]]) -> Markup
 
 def _seen(text: str, hosts: Sequence[str]) -> Markup:
     names = [h for h in hosts if h]
+    if len(names) > FEW:
+        return tag("li", text, _hosts(names))
     return tag("li", _hosts(names), ": " if names else "", text)
 
 

@@ -26,7 +26,7 @@ TOP = 34  # the columns' titles
 LANE = 34  # below the nodes, for what passes by all of them
 EDGE = 22  # left of the first column
 LETTERS = 27  # of a title that fit into a node, and of a note
-SMALL = 33
+SMALL = 36
 HEADS = {AGENTS: "Agents", NAMES: "Name they call", SERVERS: "Puppet Servers", SERVICES: "Behind"}
 
 

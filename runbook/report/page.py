@@ -185,7 +185,7 @@ def _estate(site: Site, state: RunState) -> Markup:
         figures.append(tag("figure", tag("figcaption", map_.title), drawing, words))
     keys = joined(
         (
-            markup(tag("span", "", class_=f"stroke {kind}", aria_hidden="true"), f" {said}")
+            tag("span", tag("i", class_=f"stroke {kind}", aria_hidden="true"), said, class_="item")
             for kind, said in (
                 ("catalogs", "catalogs"),
                 ("standby", "only when the others fail"),

@@ -70,7 +70,7 @@ def test_what_serves_today_stays_until_the_pool_is_there() -> None:
         "cm3.example.com": "to come",
     }
     [name] = map_.column(NAMES)
-    assert name.notes == ("to come: TCP proxy on lb.example.com",)
+    assert name.notes == ("to be: TCP proxy on lb.example.com",)
     leads = {(line.target, line.mark.word) for line in map_.lines_from(name.id)}
     assert ("server/primary.example.com", "as found") in leads
     assert ("server/cm1.example.com", "to come") in leads
