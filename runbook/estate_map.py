@@ -5,7 +5,7 @@ No face is known here: the page draws the map, the screens list its outline.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from runbook.model import Host, Site, Status
@@ -19,12 +19,11 @@ AGENTS, NAMES, SERVERS, SERVICES = range(4)
 CATALOGS, CERTIFICATES, FACTS = "catalogs", "certificates", "facts and reports"
 """What goes along a line."""
 
-CA_STEP, COMPILERS_STEP, PUPPETDB_STEP, BALANCING_STEP = (
-    "ca",
-    "compilers",
-    "puppetdb",
-    "load-balancing",
-)
+CA_STEP = "ca"
+COMPILERS_STEP = "compilers"
+PUPPETDB_STEP = "puppetdb"
+BALANCING_STEP = "load-balancing"
+RETIRE_STEP = "retire"
 """The steps whose end makes a part of the map true."""
 
 
@@ -77,7 +76,7 @@ def before(site: Site, state: RunState) -> EstateMap:
     _found_agents(draft, site, state, site.having("agent"))
     for name, estate in state.found.items():
         if "server" in estate:
-            draft.node(_server(name, state, AS_FOUND))
+            draft.node(_server(site, name, state, AS_FOUND))
         if "puppetdb" in estate:
             draft.node(Node(f"puppetdb/{name}", SERVICES, "PuppetDB", (name,)))
     signing = [name for name, estate in state.found.items() if "ca" in estate]
@@ -94,25 +93,27 @@ def now(site: Site, state: RunState) -> EstateMap:
     draft = _Draft()
     balanced, built = _mark(state, BALANCING_STEP), _mark(state, COMPILERS_STEP)
     grown = {h.name for h in site.having("compiler")}
+    retired = site.having("retired") if _mark(state, RETIRE_STEP) is MADE else ()
+    gone = [h.name for h in retired]
     balancing = pools(site)
     for pool in balancing:
         if balanced is MADE or not state.found:
             there = draft.agents(pool.agents)
         else:  # who serves them today goes on until the pool is there
-            there = _found_agents(draft, site, state, pool.agents)
+            there = _found_agents(draft, site, state, pool.agents, gone)
         draft.name(pool, balanced)
         for node in there:
             draft.line(Line(node.id, f"name/{pool.name}", mark=balanced, how=pool.how))
         for name in (*pool.servers, *pool.standby):
             mark = built if name in grown and "server" not in state.found.get(name, {}) else None
-            draft.node(_server(name, state, mark or AS_FOUND))
+            draft.node(_server(site, name, state, mark or AS_FOUND))
             share, spare = pool.servers.get(name), name in pool.standby
             line = Line(f"name/{pool.name}", f"server/{name}", CATALOGS, share, spare, balanced)
             draft.line(line)
     if not balancing:
-        _found_agents(draft, site, state, site.having("agent"))
+        _found_agents(draft, site, state, site.having("agent"), gone)
         for host in site.having("compiler"):
-            draft.node(_server(host.name, state, built))
+            draft.node(_server(site, host.name, state, built))
     _services(draft, site, state)
     done = sum(step.status is Status.OK for step in state.steps.values())
     return draft.map(f"Now, {count(done, 'step')} of {len(state.steps)} finished")
@@ -224,9 +225,13 @@ def _named(hosts: Sequence[str]) -> str:
 
 
 def _found_agents(
-    draft: _Draft, site: Site, state: RunState, agents: Iterable[Host]
+    draft: _Draft,
+    site: Site,
+    state: RunState,
+    agents: Iterable[Host],
+    gone: Collection[str] = (),
 ) -> tuple[Node, ...]:
-    """The agents by what they called when first surveyed, and the servers that answered."""
+    """The agents by what they called when first surveyed, and the servers behind it, but `gone`."""
     alike: dict[tuple[str, str], list[Host]] = {}
     silent: list[Host] = []
     for host in agents:
@@ -245,17 +250,21 @@ def _found_agents(
         name = draft.node(Node(f"name/{calls}", NAMES, calls, unread))
         draft.line(Line(nodes[-1].id, name.id))
         for server in served_by.split():
+            if server in gone:
+                continue
             notes = () if server in site else ("not in the inventory",)
             known = Node(f"server/{server}", SERVERS, server, notes)
-            draft.node(_server(server, state, AS_FOUND) if server in site else known)
+            draft.node(_server(site, server, state, AS_FOUND) if server in site else known)
             draft.line(Line(name.id, known.id))
     nodes += draft.agents(silent, "not surveyed")
     return tuple(nodes)
 
 
-def _server(name: str, state: RunState, mark: Mark) -> Node:
+def _server(site: Site, name: str, state: RunState, mark: Mark) -> Node:
     version = state.found.get(name, {}).get("server", "")
     notes = [f"Puppet Server {version}"] if version else []
+    if name in site and "balancer" in site.host(name).roles:
+        notes.append("load balancer")
     notes += ["left out"] if name in state.excluded else []
     return Node(f"server/{name}", SERVERS, name, tuple(notes), mark)
 

@@ -73,7 +73,9 @@ class StepState:
     approved: set[str] = field(default_factory=set)  # digests of actions
     proved_with: tuple[str, str] = ("", "")  # inventory and runbook, where it stands proved
     gates: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # of a held step, by need
-    shares: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by title, as measured
+    shares: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What was measured of how agents are spread, by title: `planned`, a part of 1 by server, and
+    `measured`, a count by server."""
 
 
 @dataclass(slots=True)

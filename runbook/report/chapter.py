@@ -120,13 +120,13 @@ def _hosts(names: Sequence[str]) -> Markup:
 
 
 def _plans(passage: Passage) -> Iterator[Markup]:
-    if not passage.plans:
-        return
-    yield _heading("Planned and approved", "")
     lines = [(event.at, _planned(event)) for event in passage.plans]
     lines += [(event.at, _approved(event)) for event in passage.approvals]
     lines += [(event.at, _waived(event)) for event in passage.waived]
+    if not lines:
+        return
     lines.sort(key=lambda line: line[0])
+    yield _heading("Planned and approved", "")
     yield tag("ul", *(tag("li", clock(at), " ", said) for at, said in lines), class_="plain")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from runbook.estate_map import (
@@ -174,3 +175,22 @@ def test_shares_are_planned_until_they_are_measured() -> None:
     assert spread.measured
     assert [s.count for s in spread.shares] == [31, 15, 13]
     assert sum(s.measured or 0 for s in spread.shares) == 1
+
+
+def test_who_was_retired_serves_no_more_and_a_balancer_is_told_apart() -> None:
+    of = story.site(agents=2)
+    old = story.Host("old.example.com", roles=frozenset({"retired"}))
+    of = replace(of, hosts=(*of.hosts, old))
+    told = story.Story(of)
+    told.begin()
+    told.step("survey")
+    behind = "old.example.com lb.example.com"
+    estate = {"puppet": "7", "calls": "puppet.example.com", "served_by": behind}
+    for name in ("web001.example.com", "web002.example.com"):
+        told.finding("survey", "note", "surveyed", name, "x", estate=estate)
+    assert {"old.example.com", "lb.example.com"} <= set(marks(now(of, fold(told.events)), SERVERS))
+    told.emit("step_done", "retire", status="ok")
+    state = fold(told.events)
+    assert "old.example.com" not in marks(now(of, state), SERVERS)
+    assert "old.example.com" in marks(before(of, state), SERVERS)
+    assert before(of, state).node("server/lb.example.com").notes == ("load balancer",)
