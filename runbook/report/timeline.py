@@ -2,89 +2,20 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from runbook.model import Site, Status
+from runbook.report.axis import BREAK, WIDTH, Axis, axis
 from runbook.report.markup import Markup, joined, markup, tag
 from runbook.report.record import Attempt, Run, attempts
 from runbook.symbols import STATUS, URGENCY, count, span
 
-WIDTH = 1080
-LEFT = 206  # the names of the hosts
 ROW = 22
 BAR = 14
-BREAK = 30  # the width of a stretch in which nothing happened
-QUIET = 90.0  # seconds without an entry, and without work on any host, that are folded
 ALONE = 12  # so many agents have a row each; more are drawn by group
 ODD = 30  # hosts of a group that get a row of their own because something went wrong there
-STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
-
-
-# --- the time axis --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """Where a time stands: stretches of work to scale, what lies between them folded."""
-
-    stretches: tuple[tuple[float, float], ...]  # seconds since the epoch
-    scale: float  # px a second
-
-    def x(self, at: float) -> float:
-        n = max(0, bisect_right([start for start, _ in self.stretches], at) - 1)
-        start, end = self.stretches[n]
-        before = sum(e - s for s, e in self.stretches[:n])
-        inside = min(max(at, start), end) - start
-        folded = BREAK if at > end and n + 1 < len(self.stretches) else 0
-        return LEFT + n * BREAK + (before + inside) * self.scale + folded / 2
-
-    def breaks(self) -> Iterator[tuple[float, float]]:
-        """Where a fold begins, and the seconds it stands for."""
-        for (_, end), (start, _) in zip(self.stretches, self.stretches[1:], strict=False):
-            yield end, start - end
-
-    def ticks(self) -> Iterator[float]:
-        """Times to write on the axis, at least 70 px apart."""
-        step = next((s for s in STEPS if s * self.scale >= 84), STEPS[-1])
-        folds = [self.x(end) + BREAK / 2 for end, _ in self.breaks()]
-        last = 0.0
-        for start, end in self.stretches:
-            at = start - start % step + (step if start % step else 0)
-            while at <= end:
-                x = self.x(at)
-                if x - last >= 70 and all(abs(x - fold) > 46 for fold in folds):
-                    last = x
-                    yield at
-                at += step
-
-
-def axis(found: Sequence[Run]) -> Axis:
-    """The axis of these runs."""
-    work = sorted((a.started, a.ended) for a in attempts(found) if a.ended)
-    stretches: list[list[float]] = []
-    for run in found:
-        times = sorted({*run.times, *(e for s, e in work if run.started <= s and e <= run.last)})
-        for n, at in enumerate(times):
-            quiet = n == 0 or (at - times[n - 1] > QUIET and not _busy(work, times[n - 1], at))
-            if quiet:
-                stretches.append([at, at])
-            stretches[-1][1] = at
-    close: list[list[float]] = []
-    for stretch in stretches:  # runs right behind each other need no fold
-        if close and stretch[0] - close[-1][1] <= QUIET:
-            close[-1][1] = stretch[1]
-        else:
-            close.append(stretch)
-    total = sum(end - start for start, end in close)
-    room = WIDTH - LEFT - 12 - BREAK * (len(close) - 1)
-    return Axis(tuple((s, e) for s, e in close), max(room, 60) / max(total, 1.0))
-
-
-def _busy(work: Sequence[tuple[float, float]], start: float, end: float) -> bool:
-    return any(s < end and e > start for s, e in work)
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -193,17 +124,17 @@ def _tick(time: Axis, at: float, height: float) -> Markup:
 
 
 def _break(time: Axis, end: float, seconds: float, height: float) -> Markup:
-    x, top = time.x(end), ROW * 2 + 6
-    return tag(
-        "g",
+    x, top, wide = time.x(end), ROW * 2 + 6, time.fold
+    parts = [
         tag("title", f"nothing happened for {span(seconds)}"),
-        tag("rect", x=f"{x + 3:.1f}", y=top, width=BREAK - 6, height=height - top - 20),
-        tag(
-            "text", _short(seconds), x=f"{x + BREAK / 2:.1f}", y=height - 6, class_="tick",
-            text_anchor="middle",
-        ),
-        class_="fold",
-    )  # fmt: skip
+        tag("rect", x=f"{x + wide / 10:.1f}", y=top, width=f"{wide * 0.8:.1f}",
+            height=height - top - 20),
+    ]  # fmt: skip
+    if wide >= BREAK:
+        middle = f"{x + wide / 2:.1f}"
+        said = _short(seconds)
+        parts.append(tag("text", said, x=middle, y=height - 6, class_="tick", text_anchor="middle"))
+    return tag("g", *parts, class_="fold")
 
 
 def _short(seconds: float) -> str:

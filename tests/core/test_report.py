@@ -13,6 +13,7 @@ from runbook import cli
 from runbook.journal import Journal
 from runbook.model import Site, Status, Waiver
 from runbook.report import render, timeline
+from runbook.report.axis import LEFT, WIDTH, axis
 from runbook.report.markup import VOID, Markup, badge, markup, shown, tag
 from runbook.report.record import attempts, runs
 from runbook.symbols import STATUS
@@ -247,13 +248,24 @@ def test_many_agents_are_a_row_and_those_that_failed_have_their_own() -> None:
 
 def test_time_without_work_is_folded_and_never_runs_backwards() -> None:
     found = runs(story.told().events)
-    axis = timeline.axis(found)
-    folds = [round(seconds) for _, seconds in axis.breaks()]
+    across = axis(found)
+    folds = [round(seconds) for _, seconds in across.breaks()]
     assert folds[0] > 50_000 and len(folds) == 3
     at = [run.started + n for run in found for n in range(0, 400, 7)]
-    xs = [axis.x(t) for t in at]
+    xs = [across.x(t) for t in at]
     assert xs == sorted(xs)
-    assert xs[0] >= timeline.LEFT and axis.x(found[-1].last) <= timeline.WIDTH
+    assert xs[0] >= LEFT and across.x(found[-1].last) <= WIDTH
+
+
+def test_many_runs_stay_on_the_page() -> None:
+    told = story.told()
+    for _ in range(60):
+        told.begin(after=5_000)
+        told.emit("run_ended", exit=0, why="done", hint="")
+    found = runs(told.events)
+    across = axis(found)
+    assert across.x(found[-1].last) <= WIDTH
+    assert page(told).named("svg", "timeline")
 
 
 def test_how_an_action_ended_is_known_from_a_later_run() -> None:
