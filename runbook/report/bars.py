@@ -8,7 +8,7 @@ from runbook.shares import Share, Spread
 
 def draw(spread: Spread) -> Markup:
     """One spread, a row for each server."""
-    heads = ["server", "", "planned"] + (["measured", "requests", ""] if spread.measured else [])
+    heads = ["server", "", "planned"] + (["measured", "counted", ""] if spread.measured else [])
     head = tag("tr", *(tag("th", h, scope="col") for h in heads))
     rows = [_row(share, spread.measured) for share in spread.shares]
     table = tag("table", tag("thead", head), tag("tbody", *rows), class_="shares")
