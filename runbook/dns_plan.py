@@ -41,7 +41,7 @@ def as_data(site: Site, down: Sequence[str] = ()) -> list[dict[str, Any]]:
         {
             "group": pool.group,
             "strategy": pool.strategy,
-            "name": _called(pool),
+            "name": pool.name,
             "agents": len(pool.agents),
             "shares": dict(pool.shares(down)),
             "outages": [
@@ -51,10 +51,6 @@ def as_data(site: Site, down: Sequence[str] = ()) -> list[dict[str, Any]]:
         }
         for pool in pools(site)
     ]
-
-
-def _called(pool: Pool) -> str:
-    return f"_x-puppet._tcp.{pool.domain}" if pool.strategy == "srv" else pool.server
 
 
 def _shares(shares: Mapping[str, float], *, plain: bool) -> Iterator[str]:
@@ -68,7 +64,7 @@ def as_text(site: Site, down: Sequence[str] = (), *, plain: bool = False) -> str
     lines: list[str] = []
     for pool in pools(site):
         of = f"{pool.group}: " if pool.group else ""
-        lines += [f"{of}{count(len(pool.agents), 'agent')} call {_called(pool)} ({pool.strategy})"]
+        lines += [f"{of}{count(len(pool.agents), 'agent')} call {pool.name} ({pool.strategy})"]
         now = pool.shares(down)
         lines += _shares(now, plain=plain) if now else ["  nobody answers"]
         away = [m for m in pool.members if m.name not in now and m.name not in down]

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from runbook.model import Host, Site, Status
-from runbook.shares import Pool, Spread, pools, spread
+from runbook.pools import Pool, pools
+from runbook.shares import Spread, spread
 from runbook.state import RunState
 from runbook.symbols import AS_FOUND, MADE, TO_COME, Mark, count
 
@@ -22,7 +23,7 @@ CATALOGS, CERTIFICATES, FACTS = "catalogs", "certificates", "facts and reports"
 CA_STEP = "ca"
 COMPILERS_STEP = "compilers"
 PUPPETDB_STEP = "puppetdb"
-BALANCING_STEP = "load-balancing"
+BALANCING_STEP = "cutover"
 RETIRE_STEP = "retire"
 """The steps whose end makes a part of the map true."""
 
@@ -95,19 +96,20 @@ def now(site: Site, state: RunState) -> EstateMap:
     grown = {h.name for h in site.having("compiler")}
     retired = site.having("retired") if _mark(state, RETIRE_STEP) is MADE else ()
     gone = [h.name for h in retired]
-    balancing = pools(site)
+    balancing = tuple(pool for pool in pools(site) if pool.agents)
     for pool in balancing:
+        agents, servers = tuple(map(site.host, pool.agents)), pool.shares()
         if balanced is MADE or not state.found:
-            there = draft.agents(pool.agents)
+            there = draft.agents(agents)
         else:  # who serves them today goes on until the pool is there
-            there = _found_agents(draft, site, state, pool.agents, gone)
+            there = _found_agents(draft, site, state, agents, gone)
         draft.name(pool, balanced)
         for node in there:
             draft.line(Line(node.id, f"name/{pool.name}", mark=balanced, how=pool.how))
-        for name in (*pool.servers, *pool.standby):
+        for name in (*servers, *pool.standby):
             mark = built if name in grown and "server" not in state.found.get(name, {}) else None
             draft.node(_server(site, name, state, mark or AS_FOUND))
-            share, spare = pool.servers.get(name), name in pool.standby
+            share, spare = servers.get(name), name in pool.standby
             line = Line(f"name/{pool.name}", f"server/{name}", CATALOGS, share, spare, balanced)
             draft.line(line)
     if not balancing:
@@ -131,7 +133,11 @@ def spreads(site: Site, state: RunState) -> tuple[Spread, ...]:
             )
             for data in measured
         )
-    return tuple(spread(f"{pool.name}: {pool.how}", pool.servers, None) for pool in pools(site))
+    return tuple(
+        spread(f"{pool.name}: {pool.how}", pool.shares(), None)
+        for pool in pools(site)
+        if pool.agents
+    )
 
 
 # --- an outline for those who write lines ---------------------------------------------------------

@@ -70,6 +70,16 @@ class Member:
     port: int = 8140
 
 
+HOW = {
+    "round-robin": "DNS, round robin",
+    "srv": "DNS SRV records",
+    "tcp-proxy": "TCP proxy",
+    "tls-proxy": "TLS proxy",
+    "hardware": "load balancer",
+    "server-list": "a list of its own",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """The servers that one group of agents is spread over."""
@@ -80,6 +90,24 @@ class Pool:
     members: tuple[Member, ...]
     agents: tuple[str, ...]
     strategy: str
+    where: str = ""  # the balancer's host or address
+
+    @property
+    def name(self) -> str:
+        """What its agents ask for: the name they call, or the SRV records of their domain."""
+        return f"_x-puppet._tcp.{self.domain}" if self.strategy == "srv" else self.server
+
+    @property
+    def how(self) -> str:
+        """The strategy in words, and where it is put into effect."""
+        words = HOW.get(self.strategy, self.strategy)
+        return f"{words} on {self.where}" if self.where else words
+
+    @property
+    def standby(self) -> tuple[str, ...]:
+        """The servers that get agents only when others fail."""
+        used = self.shares()
+        return tuple(m.name for m in self.members if m.name not in used)
 
     @property
     def first(self) -> tuple[Member, ...]:
@@ -138,6 +166,7 @@ def _pool(site: Site, strategy: str, group: str, of: Mapping[str, object], domai
         ),
         agents=tuple(h.name for h in mine),
         strategy=strategy,
+        where=str(about.get("host") or about.get("address") or ""),
     )
 
 

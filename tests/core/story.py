@@ -29,7 +29,7 @@ STEPS = {
     "ca": "Centralize the certificate authority",
     "compilers": "Build the compile masters",
     "puppetdb": "Centralize facts, exported resources and reports",
-    "load-balancing": "Spread the agents over the compile masters",
+    "cutover": "Spread the agents over the compile masters",
 }
 DIFF = """\
 --- /etc/puppet/puppet.conf
@@ -321,19 +321,19 @@ def third(story: Story) -> None:
         story.batch("puppetdb", action, took=12)
     story.check("puppetdb", "facts", "facts of web001.example.com are in PuppetDB")
     story.done("puppetdb")
-    story.step("load-balancing")
+    story.step("cutover")
     proxy = scripted("lb.example.com", "set up HAProxy")
-    story.plan("load-balancing", proxy)
-    story.batch("load-balancing", proxy, took=30)
+    story.plan("cutover", proxy)
+    story.batch("cutover", proxy, took=30)
     story.emit(
         "shares",
-        "load-balancing",
+        "cutover",
         title="puppet.example.com, agents counted in 10 minutes",
         planned={"cm1.example.com": 0.5, "cm2.example.com": 0.25, "cm3.example.com": 0.25},
         measured={"cm1.example.com": 31, "cm2.example.com": 15, "cm3.example.com": 13},
     )
-    story.check("load-balancing", "spread", "agents are spread as planned")
-    story.done("load-balancing")
+    story.check("cutover", "spread", "agents are spread as planned")
+    story.done("cutover")
     story.emit("run_ended", exit=0, why="done", hint="")
 
 

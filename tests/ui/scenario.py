@@ -517,8 +517,8 @@ def balanced(on: Stage_) -> int:
     title = "puppet.example.com, agents counted in 10 minutes"
     planned = {"cm1.example.com": 1 / 3, "cm2.example.com": 2 / 3}
     measured = {"cm1.example.com": 40, "cm2.example.com": 74, "puppet.example.com": 1}
-    on.emit("shares", "load-balancing", title=title, planned=planned, measured=measured)
-    on.emit("step_done", "load-balancing", status="ok")
+    on.emit("shares", "cutover", title=title, planned=planned, measured=measured)
+    on.emit("step_done", "cutover", status="ok")
     return on.finish(0)
 
 
