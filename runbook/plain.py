@@ -37,6 +37,8 @@ FLAGS = {
 }
 TABLE_WIDTH = 100  # columns
 DETAIL_LINES = 40
+SAME_LINES = 8
+"""From how many lines on a change that another host has too is shown once."""
 OUTPUT_EVERY = 1.0  # seconds between two lines of one host's output
 
 
@@ -180,6 +182,7 @@ class Plain:
         ]
         for host, seconds in data["outages"].items():
             lines.append(f"  expect {round(seconds)} s without service on {host}")
+        whose: dict[str, str] = {}  # diff -> the first host it is shown of
         for action in actions:
             undo = action["undo"]
             back = {
@@ -191,7 +194,11 @@ class Plain:
             lines.append(
                 f"  {action['host'] or 'DNS'}: {action['title']}  ({action['risk']}; {how})"
             )
-            lines += [f"      {line}" for line in action["diff"].splitlines()]
+            change = action["diff"].splitlines()
+            first = whose.setdefault(action["diff"], action["host"])
+            if first != action["host"] and len(change) > SAME_LINES:
+                change = [f"({len(change)} lines, those of {first})"]
+            lines += [f"      {line}" for line in change]
             if self._scripts:
                 text = str(action["do"].get("script", ""))
                 lines += [f"      | {line}" for line in text.strip("\n").splitlines()]

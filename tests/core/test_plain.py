@@ -98,6 +98,28 @@ def test_scripts_are_shown_when_they_are_asked_for() -> None:
         assert ("| set a 1" in out.getvalue()) is wanted
 
 
+def test_a_long_change_that_hosts_have_in_common_is_shown_once() -> None:
+    out = io.StringIO()
+    action = {"title": "a program", "risk": "change", "undo": {"kind": "Restore"}}
+    same = {**action, "diff": "".join(f"+line {n}\n" for n in range(20))}
+    plan = {
+        "actions": [
+            *({"host": h, "do": {"kind": "WriteFile"}, **same} for h in ("h1", "h2")),
+            {"host": "h3", "do": {"kind": "WriteFile"}, **action, "diff": "+its own\n"},
+        ],
+        "later": [],
+        "digest": "d" * 64,
+        "hosts": 3,
+        "risk": "change",
+        "outages": {},
+    }
+    Plain(out=out).show(Event("planned", 0.0, "one", data=plan))
+    text = out.getvalue()
+    assert text.count("+line 7\n") == 1
+    assert "h2: a program  (change; reversible)\n      (20 lines, those of h1)\n" in text
+    assert "+its own" in text
+
+
 def test_a_host_that_stays_silent_is_told_once() -> None:
     """Every step's checks ask it again."""
     out = io.StringIO()
