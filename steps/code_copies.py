@@ -17,16 +17,14 @@ from runbook.model import (
     Read,
     Script,
     Site,
-    Verdict,
 )
 
 from . import code_repository, code_schedule, reads
-from .code_repository import header, missing, pairs, seen_there, tips
-from .code_server import flushing, keeps
-from .code_site import about, model, readied, revisions, roots
+from .code_repository import header, missing, pairs, seen_there, short, tips
+from .code_server import flushing
+from .code_site import about, keeps, model, readied, revisions, roots
 from .code_way import Way
-from .compiler import ready
-from .layout import Seen, servers, unknown
+from .layout import Seen, servers
 from .shellwords import assignments
 
 
@@ -34,11 +32,6 @@ def _reads(site: Site, host: Host) -> tuple[Read, ...]:
     if "server" not in host.roles:
         return ()
     return (code_repository.read(site), code_schedule.SCHEDULE)
-
-
-def short(revision: str) -> str:
-    """As a checkout's folder is called."""
-    return revision[:12]
 
 
 def program(site: Site, seen: Seen) -> str:
@@ -166,42 +159,14 @@ def intent(site: Site) -> tuple[str, ...]:
 
 def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
     names = tuple(h.name for h in servers(site))
-    return (*(_at_tip(site, name) for name in names), *code_schedule.checks(site, names))
+    serving = tuple(code_repository.serves(site, name, late) for name in names)
+    return (*serving, *code_schedule.checks(site, names))
 
 
-def _at_tip(site: Site, name: str) -> Check:
-    pattern = model(site)
-    asked = (
-        (name, reads.SOFTWARE),
-        (name, reads.code(site)),
-        (name, code_repository.read(site)),
-        *(((pattern, code_repository.read(site)),) if pattern != name else ()),
-    )
-
-    def judge(facts: Facts) -> Verdict:
-        if silent := unknown(facts, *asked):
-            return silent
-        seen = Seen(name, facts)
-        if not ready(seen) or not code_repository.answered(Seen(pattern, facts)):
-            said = seen_there(Seen(pattern, facts)).one("error") or "the repository did not answer"
-            return Verdict(None, said)
-        links = pairs(seen, "link")
-        late = [
-            f"{e} is not at {short(tip)}"
-            for e, tip in tips(site, facts).items()
-            if links.get(e) != _where(seen, e, tip)
-        ]
-        wrong = [*late, *(f"{e} was edited" for e, r in revisions(seen).items() if edited(r))]
-        known = tips(site, facts)
-        said = "; ".join(wrong) or ", ".join(f"{e} at {short(t)}" for e, t in known.items())
-        return Verdict(bool(known) and not wrong, said, "pmrunbook --step code")
-
-    return Check(
-        f"tip/{name}",
-        f"{name} serves what the repository has",
-        judge,
-        asked,
-    )
+def late(site: Site, facts: Facts, seen: Seen) -> list[str]:
+    """Environments of a server that do not lead to what the repository has now."""
+    links = pairs(seen, "link")
+    return [e for e, tip in tips(site, facts).items() if links.get(e) != _where(seen, e, tip)]
 
 
 WAY = Way(

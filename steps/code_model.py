@@ -28,7 +28,18 @@ from runbook.model import (
 
 from . import reads
 from .catalogue import found
-from .code_site import behind, elsewhere, local, model, readied, revisions, roots, strategy
+from .code_site import (
+    behind,
+    elsewhere,
+    keeps,
+    local,
+    model,
+    readied,
+    revisions,
+    roots,
+    strategy,
+    timeouts,
+)
 from .code_way import Way
 from .compiler import ready
 from .fields import NONE, Fields
@@ -276,8 +287,8 @@ def findings(site: Site, facts: Facts) -> Iterator[Finding]:
             yield found("model-agent-hindered", seen.name, said)
         if _section(seen).one("agent") != "active":
             yield found("model-agent-idle", seen.name, "no service puppet is running")
-        if seen.setting("environment_timeout", "server") not in ("", "0", "0s", "0m"):
-            said = f"environment_timeout = {seen.setting('environment_timeout', 'server')}"
+        if keeps(seen):
+            said = f"environment_timeout = {', '.join(timeouts(seen))}"
             yield found("model-code-cached", seen.name, said)
         if own := local(site, facts, seen):
             yield found("code-only-there", seen.name, ", ".join(own))

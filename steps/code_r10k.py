@@ -22,21 +22,19 @@ from runbook.model import (
     Restore,
     Script,
     Site,
-    Verdict,
 )
 from runbook.shell import quote
 
 from . import code_repository, code_schedule, reads
 from .catalogue import found
 from .code_command import alike
-from .code_repository import missing, only, packages, seen_there, tips
-from .code_server import flushing, keeps
-from .code_site import about, model, readied, revisions
+from .code_repository import missing, only, packages, seen_there, short, tips
+from .code_server import flushing
+from .code_site import about, keeps, model, readied, revisions
 from .code_way import Way
-from .compiler import ready
 from .fields import NONE
 from .files import Edit, changed, writes
-from .layout import FileFact, Seen, file_fact, servers, unknown
+from .layout import FileFact, Seen, file_fact, servers
 from .shellwords import assignments
 
 USUAL = "/etc/puppetlabs/r10k/r10k.yaml"
@@ -123,7 +121,7 @@ def access(site: Site, facts: Facts) -> Planned:
 def late(site: Site, facts: Facts, seen: Seen) -> list[str]:
     """Environments of a server that are not what the repository has now."""
     now = revisions(seen)
-    return [e for e, tip in tips(site, facts).items() if now.get(e) != tip[:12]]
+    return [e for e, tip in tips(site, facts).items() if now.get(e) != short(tip)]
 
 
 def switch(site: Site, facts: Facts) -> Planned:
@@ -146,7 +144,7 @@ def switch(site: Site, facts: Facts) -> Planned:
 def _deploy(site: Site, facts: Facts, seen: Seen, due: list[str]) -> Action:
     first = not revisions(seen)
     folder = seen_there(seen).one("environments")
-    said = ", ".join(f"{e} at {tips(site, facts)[e][:12]}" for e in due) or "every environment"
+    said = ", ".join(f"{e} at {short(tips(site, facts)[e])}" for e in due) or "every environment"
     kept = f"; {folder} as it is now is kept" if first else ""
     return Action(
         # Another name for the first one: a later one must not take its place in what is taken back.
@@ -173,38 +171,8 @@ def findings(site: Site, facts: Facts) -> Iterator[Finding]:
 
 def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
     names = tuple(h.name for h in servers(site))
-    return (*(_deployed(site, name) for name in names), *code_schedule.checks(site, names))
-
-
-def _deployed(site: Site, name: str) -> Check:
-    pattern = model(site)
-    asked = (
-        (name, reads.SOFTWARE),
-        (name, reads.code(site)),
-        (name, code_repository.read(site)),
-        *(((pattern, code_repository.read(site)),) if pattern != name else ()),
-    )
-
-    def judge(facts: Facts) -> Verdict:
-        if silent := unknown(facts, *asked):
-            return silent
-        seen, now = Seen(name, facts), revisions(Seen(name, facts))
-        if not ready(seen):
-            return Verdict(None, seen.unread or "it has no Puppet Server yet")
-        if failed := [e for e, r in now.items() if r.endswith(("+failed", "+edited"))]:
-            return Verdict(
-                False, f"{', '.join(failed)}: not deployed cleanly", "r10k deploy, there"
-            )
-        if about(site).get("repository"):
-            if not code_repository.answered(Seen(pattern, facts)):
-                return Verdict(None, seen_there(Seen(pattern, facts)).one("error") or "no answer")
-            if behind := late(site, facts, seen):
-                said = f"{', '.join(behind)} not at the repository's revision"
-                return Verdict(False, said, "pmrunbook --step code")
-        said = ", ".join(f"{e} at {r}" for e, r in now.items())
-        return Verdict(bool(now), said or "nothing was deployed", "pmrunbook --step code")
-
-    return Check(f"tip/{name}", f"{name} serves what r10k deployed last", judge, asked)
+    serving = tuple(code_repository.serves(site, name, late) for name in names)
+    return (*serving, *code_schedule.checks(site, names))
 
 
 def intent(site: Site) -> tuple[str, ...]:

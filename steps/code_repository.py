@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from runbook.model import Action, Facts, Finding, Later, Nothing, Read, Script, Site
+from runbook.model import Action, Check, Facts, Finding, Later, Nothing, Read, Script, Site, Verdict
 from runbook.shell import quote
 
 from . import reads
 from .catalogue import found
-from .code_site import about, lines, model, readied, roots, strategy
+from .code_site import about, lines, model, readied, revisions, roots, strategy
+from .compiler import ready
 from .fields import NONE, Fields
-from .layout import Seen
+from .layout import Seen, unknown
 from .shellwords import assignments
 
 VALID = re.compile(r"\w+", re.ASCII)
 """What Puppet takes as the name of an environment."""
+
+STATES = {"edited": "edited there", "failed": "not deployed cleanly"}
+"""What a revision ends with, after "+" -> what that means."""
 
 PROGRAMS = {"git": "git", "mercurial": "hg", "subversion": "svn", "r10k": "r10k", "rsync": "rsync"}
 """Strategy, which is also the package's name -> the program it has."""
@@ -55,6 +59,11 @@ def read(site: Site) -> Read:
 def seen_there(seen: Seen) -> Fields:
     """What a server found at the repository, and has of it."""
     return seen.parsed("repository").get("", NONE)
+
+
+def short(revision: str) -> str:
+    """As a checkout's folder is called, and a server's code calls its own state."""
+    return revision[:12]
 
 
 def pairs(seen: Seen, key: str) -> dict[str, str]:
@@ -137,6 +146,46 @@ def bring_in(site: Site, facts: Facts) -> tuple[Action | Later, ...]:
             )
         )
     return tuple(planned)
+
+
+def serves(site: Site, name: str, late: Callable[[Site, Facts, Seen], Iterable[str]]) -> Check:
+    """Every environment of a server is of the repository's revision, and as it was deployed.
+
+    `late` tells which environments are not. Without a repository in the inventory, only what
+    each environment notes of its own deployment is judged.
+    """
+    pattern = model(site)
+    asked = tuple(
+        dict.fromkeys(
+            (
+                (name, reads.SOFTWARE),
+                (name, reads.code(site)),
+                (name, read(site)),
+                (pattern, read(site)),
+            )
+        )
+    )
+
+    def judge(facts: Facts) -> Verdict:
+        if silent := unknown(facts, *asked):
+            return silent
+        seen, source = Seen(name, facts), Seen(pattern, facts)
+        if not ready(seen):
+            return Verdict(None, seen.unread or "it has no Puppet Server yet")
+        named, now = bool(about(site).get("repository")), revisions(seen)
+        if named and not answered(source):
+            said = seen_there(source).one("error")
+            return Verdict(None, said or "the repository did not answer")
+        known = {e: short(t) for e, t in tips(site, facts).items()} if named else now
+        wrong = [f"{e} is not at {known[e]}" for e in late(site, facts, seen)]
+        for environment, revision in now.items():
+            if (state := revision.partition("+")[2]) and environment in known:
+                wrong.append(f"{environment}: {STATES[state]}")
+        said = "; ".join(wrong) or ", ".join(f"{e} at {r}" for e, r in known.items())
+        ok = bool(known) and not wrong
+        return Verdict(ok, said or "nothing was deployed", "pmrunbook --step code")
+
+    return Check(f"tip/{name}", f"{name} serves what the repository has", judge, asked)
 
 
 def findings(site: Site, facts: Facts) -> Iterator[Finding]:

@@ -33,8 +33,8 @@ from runbook.shell import quote
 from . import code_repository, code_schedule, reads
 from .catalogue import found
 from .code_repository import packages, seen_there
-from .code_server import flushing, keeps
-from .code_site import about, behind, elsewhere, local, model, readied, roots
+from .code_server import flushing
+from .code_site import about, behind, elsewhere, keeps, local, model, readied, roots
 from .code_way import Way
 from .compiler import ready
 from .fields import NONE, Fields

@@ -12,7 +12,7 @@ from runbook import edit
 from runbook.model import Action, Check, Facts, Later, Nothing, Planned, Script, Site, Verdict
 
 from . import code_model, reads
-from .code_site import ATOMIC, OURS, about, auth_conf, model, readied, roots, strategy, timeouts
+from .code_site import ATOMIC, OURS, about, auth_conf, keeps, model, readied, roots, strategy
 from .compiler import port, ready
 from .compiler_start import AGAIN, reload
 from .fields import NONE, sections
@@ -155,11 +155,6 @@ def unread(seen: Seen) -> tuple[str, ...]:
 
 
 # --- caches -------------------------------------------------------------------------------------
-
-
-def keeps(seen: Seen) -> bool:
-    """Whether it keeps environments in memory after a catalog is compiled."""
-    return any(t not in ("", "0", "0s", "0m") for t in timeouts(seen))
 
 
 def stale(seen: Seen) -> bool:

@@ -138,6 +138,11 @@ def timeouts(seen: Seen) -> tuple[str, ...]:
     return (own, *(w[1] for w in lines(seen, "trees", "timeout") if len(w) > 1))
 
 
+def keeps(seen: Seen) -> bool:
+    """Whether it keeps environments in memory after a catalog is compiled."""
+    return any(t not in ("", "0", "0s", "0m") for t in timeouts(seen))
+
+
 def setup(seen: Seen) -> Column:
     """How it is set: what decides about a catalog beside the code."""
     settings = {key: seen.setting(key, "server") for key in SETTINGS}
