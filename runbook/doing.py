@@ -76,8 +76,10 @@ class Doing:
                 self._rec.say(f"{stage.title}: {error}", "error", step.id)
 
     def _stage(self, step: Step, stage: Stage) -> None:
-        if self._crew.touched:
+        just = frozenset(self._crew.touched)
+        if just:
             self._scout.refresh(step)
+        asked = self._rec.asked
         prior = self._known(step, stage)
         if not prior.actions:
             return
@@ -92,7 +94,9 @@ class Doing:
         groups = tuple(planning.batches(hosts, rollout)) if stage.rollout else (hosts,)
         failed: set[str] = set()
         for number, group in enumerate(groups):
-            for failure in self._group(step, stage, group, everybody):
+            # Nobody was asked since: that reading is the one right before.
+            read = just if not number and self._rec.asked == asked else frozenset[str]()
+            for failure in self._group(step, stage, group, everybody, read):
                 if failure.host in self._rec.state.excluded:
                     continue
                 failed.add(failure.host)
@@ -127,10 +131,15 @@ class Doing:
                 raise UndoStep
 
     def _group(
-        self, step: Step, stage: Stage, group: Collection[str], everybody: Collection[str]
+        self,
+        step: Step,
+        stage: Stage,
+        group: Collection[str],
+        everybody: Collection[str],
+        read: Collection[str],
     ) -> list[Failure]:
         """One batch: read, plan, do, check. A host that fell silent has failed, not finished."""
-        plan = self._fresh(step, stage, group)
+        plan = self._fresh(step, stage, group, read)
         failures = [
             Failure(host, Status.FAILED, trouble.what, cause=trouble)
             for host in group
@@ -145,10 +154,16 @@ class Doing:
         bad = {f.host for f in failures}
         return failures + self._judge(step, stage, group, bad, everybody)
 
-    def _fresh(self, step: Step, stage: Stage, group: Collection[str]) -> StagePlan:
-        """The stage's plan on facts read after the last question, all of it approved."""
+    def _fresh(
+        self, step: Step, stage: Stage, group: Collection[str], read: Collection[str] = ()
+    ) -> StagePlan:
+        """The stage's plan on facts read after the last question, all of it approved.
+
+        `read` are the hosts that were read just now.
+        """
         while True:
-            self._scout.refresh(step, group)
+            self._scout.refresh(step, set(group) - set(read))
+            read = ()
             plan = self._approval.stage(stage)
             plan = replace(plan, actions=plan.on(group))
             if not self._approval.require(step, plan):

@@ -30,6 +30,7 @@ class Recorder:
         self._transcripts = transcripts
         self._clock = clock
         self.face_lost: Callable[[], None] = lambda: None
+        self.asked = 0  # questions so far
         self._deaf = False
         self._guard = threading.Lock()
         self._asking = threading.Lock()
@@ -65,6 +66,7 @@ class Recorder:
     def ask(self, question: Question) -> Reply:
         """One question at a time, whichever thread asks; Waiting when nobody can answer."""
         with self._asking:
+            self.asked += 1
             at = (question.step, question.host)
             self.emit("asked", *at, question=question.kind, title=question.title)
             reply = self._face.ask(question)

@@ -95,6 +95,16 @@ def test_all_reads_of_all_steps_are_one_round_trip_a_host() -> None:
     assert [h.reads for h in estate.hosts.values()] == [1, 1, 1, 1]
 
 
+def test_what_was_read_right_before_a_batch_is_not_read_again_for_it() -> None:
+    stages = tuple(Stage(k, k, wants(k, k, "1")) for k in ("a", "b", "c"))
+    estate = fleet()
+    make(
+        estate, site(*NAMES), Step("three", "Three", "", reads("a", "b", "c"), stages)
+    ).engine.run()
+    # For the plan, before and after the first stage, after each further one.
+    assert [h.reads for h in estate.hosts.values()] == [5, 5, 5, 5]
+
+
 def test_a_dry_run_has_no_way_to_change_anything() -> None:
     estate = fleet()
     run = make(estate, site(*NAMES), TWO, mode="dry-run", writers=False)
