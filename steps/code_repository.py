@@ -53,7 +53,8 @@ def read(site: Site) -> Read:
         f"pc_key={quote(str(code.get('key', '')))} pc_names={quote(' '.join(only(site)))} "
         f"pc_revision={quote(str(code.get('revision', '')))} pc_store=\n"
     )
-    return Read("repository", given + reads.script("repository.sh"), 1_000_000, timeout=120.0)
+    text = given + reads.script("git_pack.sh") + reads.script("repository.sh")
+    return Read("repository", text, 1_000_000, timeout=120.0)
 
 
 def seen_there(seen: Seen) -> Fields:
@@ -108,7 +109,7 @@ def missing(site: Site, facts: Facts) -> tuple[str, ...]:
 
 
 def header(site: Site, seen: Seen) -> str:
-    """The variables every program that deals with the repository begins with."""
+    """What every program that deals with the repository begins with."""
     there = seen_there(seen)
     code = about(site)
     return assignments(
@@ -120,7 +121,7 @@ def header(site: Site, seen: Seen) -> str:
         environments=there.one("environments"),
         store=there.one("store"),
         ruby=seen.ruby,
-    )
+    ) + reads.script("git_pack.sh")
 
 
 def bring_in(site: Site, facts: Facts) -> tuple[Action | Later, ...]:

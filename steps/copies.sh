@@ -16,9 +16,9 @@ short() { printf %.12s "$1"; }
 mirror() { # git: everything of the repository, once for all environments
     if [ ! -d "$cache" ]; then
         rm -rf -- "$cache.new"
-        git -c safe.directory='*' clone -q --mirror -- "$url" "$cache.new" && mv -T -- "$cache.new" "$cache"
+        git -c safe.directory='*' clone -q --mirror --upload-pack="$(git_pack upload "$url")" -- "$url" "$cache.new" && mv -T -- "$cache.new" "$cache"
     else
-        git -C "$cache" remote set-url origin "$url" && git -c safe.directory='*' -C "$cache" fetch -q --prune --tags origin
+        git -C "$cache" remote set-url origin "$url" && git -C "$cache" fetch -q --prune --tags --upload-pack="$(git_pack upload "$url")" origin
     fi
 }
 at() { # subversion: where in the repository an environment is

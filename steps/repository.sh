@@ -37,7 +37,9 @@ pc_names=${pc_names:-$(cd "$pc_environments" 2>/dev/null && for pc_x in *; do [ 
 case $pc_kind in
 git | r10k)
     command -v git >/dev/null 2>&1 || exit 0
-    if pc_said=$(GIT_TERMINAL_PROMPT=0 GIT_SSH_COMMAND="$pc_ssh" pc_within 40 git -c safe.directory='*' ls-remote "$pc_url" 2>&1); then
+    pc_pack=git-upload-pack # as r10k asks
+    [ "$pc_kind" = r10k ] || pc_pack=$(git_pack upload "$pc_url")
+    if pc_said=$(GIT_TERMINAL_PROMPT=0 GIT_SSH_COMMAND="$pc_ssh" pc_within 40 git ls-remote --upload-pack="$pc_pack" "$pc_url" 2>&1); then
         printf '%s\n' "$pc_said" | awk -F '\t' '
             $2 ~ /^refs\/heads\// {sub(/^refs\/heads\//, "", $2); print "head=" $2 " " $1}
             $2 ~ /^refs\/tags\// {sub(/^refs\/tags\//, "", $2); sub(/\^\{\}$/, "", $2); print "tag=" $2 " " $1}

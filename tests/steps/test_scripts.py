@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import shutil
 import subprocess
 import tarfile
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -629,3 +632,39 @@ def test_the_password_of_another_database_is_not_that_of_puppetdb(
     done = sh(read)
     assert ("password=yes" in done.stdout.splitlines()) is known, done
     assert "s3cret" not in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_a_repository_that_is_a_path_stays_its_owners(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Git serves root nothing that is somebody else's, and root's files would lock them out."""
+    # pytest's own folders let nobody else through.
+    outside = Path(tempfile.mkdtemp())
+    request.addfinalizer(lambda: shutil.rmtree(outside))
+    outside.chmod(0o755)
+    repository, code = outside / "control.git", tmp_path / "production"
+    (code / "manifests").mkdir(parents=True)
+    (code / "manifests" / "site.pp").write_text("# ours\n")
+    assert sh(f"git init -q --bare {repository}; chown -R nobody {repository}").returncode == 0
+    given = assignments(
+        kind="git",
+        url=str(repository),
+        key="",
+        revision="",
+        only="",
+        environments=str(tmp_path),
+        store=str(tmp_path / "deployed"),
+        ruby="ruby",
+    )
+    given += reads.script("git_pack.sh") + reads.script("copies.sh")
+    about = assignments(environment="production", folder=str(code), who="main1.example.com")
+    done = sh(given + about + reads.script("import.sh"))
+    assert done.returncode == 0, done.stderr
+    whose = {path.owner() for path in repository.rglob("*")}
+    assert whose == {"nobody"}
+    revision = done.stdout.splitlines()[0]
+    fetched = sh(f"{given}mkdir -p $store && mirror && fetch production {revision}\n")
+    assert fetched.returncode == 0, fetched.stderr
+    file = tmp_path / "deployed" / "production" / revision[:12] / "manifests" / "site.pp"
+    assert file.read_text() == "# ours\n"
