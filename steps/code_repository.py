@@ -22,14 +22,20 @@ VALID = re.compile(r"\w+", re.ASCII)
 STATES = {"edited": "edited there", "failed": "not deployed cleanly"}
 """What a revision ends with, after "+" -> what that means."""
 
-PROGRAMS = {"git": "git", "mercurial": "hg", "subversion": "svn", "r10k": "r10k", "rsync": "rsync"}
-"""Strategy, which is also the package's name -> the program it has."""
+PROGRAMS = {
+    "git": {"git": "git"},
+    "mercurial": {"mercurial": "hg"},
+    "subversion": {"subversion": "svn"},
+    "r10k": {"r10k": "r10k", "git": "git"},  # which Debian's r10k only recommends
+    "rsync": {"rsync": "rsync"},
+}
+"""Strategy -> the packages it needs, and the program each of them has."""
 
 
 def packages(site: Site, seen: Seen) -> tuple[str, ...]:
     """What is still to be installed on a server."""
     has = {line.split(" ")[0] for line in seen_there(seen).all("program")}
-    return () if PROGRAMS[strategy(site)] in has else (strategy(site),)
+    return tuple(name for name, tool in PROGRAMS[strategy(site)].items() if tool not in has)
 
 
 def only(site: Site) -> tuple[str, ...]:
