@@ -80,7 +80,7 @@ def _waits(site: Site, facts: Facts, what: str) -> list[Later]:
     """What cannot be known before the repository can be asked, or has today's code."""
     seen = Seen(model(site), facts)
     if not code_repository.answered(seen):
-        return [Later(what, "access")]
+        return [code_repository.waiting(seen, what)]
     names = ", ".join(missing(site, facts))
     return [Later(f"{what}: {names}", "import")] if names else []
 

@@ -129,7 +129,7 @@ def switch(site: Site, facts: Facts) -> Planned:
     pattern = Seen(model(site), facts)
     named = bool(about(site).get("repository"))
     if named and not code_repository.answered(pattern):
-        return (Later("what each server deploys", "access"),)
+        return (code_repository.waiting(pattern, "what each server deploys"),)
     if named and (names := missing(site, facts)):
         return (Later(f"deploying {', '.join(names)}, and what else is due", "import"),)
     same = alike(site, facts)

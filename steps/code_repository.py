@@ -83,6 +83,15 @@ def answered(seen: Seen) -> bool:
     return "answered" in seen_there(seen)
 
 
+def waiting(seen: Seen, what: str, host: str = "") -> Later:
+    """What is known once the repository answers this server; where it was asked, why it does not.
+
+    `host` is what it is known of; empty for all of them.
+    """
+    said = seen_there(seen).one("error")
+    return Later(f"{what} ({said})" if said else what, "access", host)
+
+
 def tips(site: Site, facts: Facts) -> dict[str, str]:
     """Environment -> the revision it has to be of, as the model host sees the repository."""
     seen = Seen(model(site), facts)
@@ -137,7 +146,7 @@ def bring_in(site: Site, facts: Facts) -> tuple[Action | Later, ...]:
     seen = Seen(model(site), facts)
     if not answered(seen):
         what = "which environments the repository lacks: they are brought into it"
-        return (Later(what, "access", seen.name),)
+        return (waiting(seen, what, seen.name),)
     planned = []
     for name in missing(site, facts):
         given = header(site, seen) + reads.script("copies.sh")
