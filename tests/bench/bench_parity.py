@@ -1,6 +1,6 @@
 """What it costs to know 100,000 files of code on every Puppet Server of a lab.
 
-    pmrunbook lab up --estate tests/lab/estates/sync.yaml, then: pmrunbook --step compilers
+    pmrunbook lab up --name parity --estate tests/bench/parity.yaml
     .venv/bin/python tests/bench/bench_parity.py INVENTORY [FILES]
 
 Prints the time of the one read over all servers as a ratio to `find | sha256sum` on the hosts, all
