@@ -43,6 +43,7 @@ class Seat:
     state: Path
     env: dict[str, str] = field(default_factory=dict)
     file: Path | None = None  # another inventory than the lab's
+    runbook: str = "scaling"
 
     @property
     def inventory(self) -> Path:
@@ -61,6 +62,8 @@ class Seat:
                 "-m",
                 "runbook",
                 *args,
+                "--runbook",
+                self.runbook,
                 "--inventory",
                 str(inventory or self.inventory),
             ],
@@ -76,7 +79,8 @@ class Seat:
     def mortal(self, places: Path, *args: str) -> bool:
         """The same command in a process that kills itself at the first of `places`: has it?"""
         env = {**self.environ(), "MORTAL": str(places), NETNS: self.lab.network.name}
-        command = [sys.executable, "-m", "tests.lab.mortal", *args, "-i", str(self.inventory)]
+        command = [sys.executable, "-m", "tests.lab.mortal", *args, "--runbook", self.runbook]
+        command += ["-i", str(self.inventory)]
         done = subprocess.run(
             self.lab.seat(command),
             env=env,
@@ -195,14 +199,16 @@ def jobs_run(lab: Lab, hosts: Sequence[str]) -> int:
 
 
 def picture(lab: Lab, host: str, *paths: str) -> Mapping[str, str]:
-    """Mode, owner, size and SHA-256 of every file below `paths` on a host."""
+    """Mode, owner, kind and SHA-256 of every file and link below `paths` on a host."""
+    find = f"find {' '.join(paths)} -xdev \\( -type f -o -type l \\)"
     script = (
-        f"find {' '.join(paths)} -xdev \\( -type f -o -type l \\) -print 2>/dev/null | sort | "
-        'while IFS= read -r f; do printf "%s %s %s\\n" "$(stat -c %a:%u:%g:%F "$f" | tr " " _)" '
-        '"$(sha256sum <"$f" 2>/dev/null | cut -c1-64)" "$f"; done'
+        f"{{ {find} -printf '%m:%U:%G:%y %p\\n'; echo; "
+        f"{find} -print0 | xargs -0r sha256sum --; }} 2>/dev/null; :"
     )
-    lines = must(lab.execute(host, script)).splitlines()
-    return {line.split(" ", 2)[2]: line.rsplit(" ", 1)[0] for line in lines}
+    modes, _, sums = must(lab.execute(host, script)).partition("\n\n")
+    digests = {line[66:]: line[:64] for line in sums.splitlines()}
+    found = (line.split(" ", 1) for line in modes.splitlines())
+    return {path: f"{mode} {digests.get(path, '')}" for mode, path in found}
 
 
 _used: set[str] = set()
@@ -247,9 +253,21 @@ def pdb_lab() -> Iterator[Lab]:
     yield from booted("pdb", Path(estate) if estate else HERE / "estates" / "puppetdb.yaml")
 
 
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which the runbook `code-alone` is installed; see code_alone.py."""
+    folder = tmp_path_factory.mktemp("installed")
+    package = folder / "code_alone-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: code-alone\nVersion: 1\n")
+    points = "[pmrunbook.runbooks]\ncode-alone = tests.lab.code_alone:RUNBOOK\n"
+    (package / "entry_points.txt").write_text(points)
+    return {"PYTHONPATH": f"{folder}:{ROOT}"}
+
+
 @pytest.fixture(scope="module")
 def code_lab() -> Iterator[Lab]:
-    """An all-in-one Puppet Server, an agent in each environment, three machines without Puppet."""
+    """An all-in-one Puppet Server, a compile master, an agent in each environment."""
     estate = os.environ.get("PMRUNBOOK_TEST_CODE")
     yield from booted("code", Path(estate) if estate else HERE / "estates" / "sync.yaml")
 

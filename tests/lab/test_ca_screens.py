@@ -41,10 +41,10 @@ def wait(screen: Terminal, *texts: str, seconds: float = 400) -> str:
 
 
 def start(screen: Terminal, seat: Seat, *args: str) -> None:
-    command = f"XDG_STATE_HOME={seat.state} TERM=xterm-256color {sys.executable} -m runbook"
-    screen.keys(
-        "-l", f"clear; {command} {' '.join(args)} -i {seat.inventory}; echo left-$((40+$?))"
-    )
+    given = {**seat.env, "XDG_STATE_HOME": str(seat.state), "TERM": "xterm-256color"}
+    command = [*(f"{key}={value}" for key, value in given.items()), sys.executable, "-m", "runbook"]
+    command += [*args, "--runbook", seat.runbook, "-i", str(seat.inventory)]
+    screen.keys("-l", f"clear; {' '.join(command)}; echo left-$((40+$?))")
     screen.keys("Enter")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import pytest
 import yaml
 
 from runbook.lab.lab import Lab
-from tests.lab.conftest import Seat, jobs_run, must, narrate, picture, some
-from tests.lab.test_ca import server
+from tests.lab.conftest import Seat, jobs_run, must, picture, some
+from tests.lab.test_ca import names, server
 from tests.lab.test_ca_screens import ASKED, screen, start, to_the_end, wait
 from tests.lab.test_compilers import PATH, boundaries, fqdn, members
 from tests.ui.conftest import WIDE, Terminal
@@ -29,12 +30,9 @@ ENVIRONMENTS = f"{CODE}/environments"
 
 
 @pytest.fixture(scope="module")
-def seat(code_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Seat:
-    """Both compile masters are built; what follows is this chapter."""
-    made = Seat(code_lab, tmp_path_factory.mktemp("state"))
-    made.file = inventory(made, tmp_path_factory.mktemp("inventory"))
-    must(made.pmrunbook("--plain", "--yes", "--step", "compilers", timeout=2400))
-    return made
+def seat(code_lab: Lab, alone: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Seat:
+    """A site with compile masters, and this chapter alone."""
+    return Seat(code_lab, tmp_path_factory.mktemp("state"), alone, runbook="code-alone")
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +51,9 @@ def forge(lab: Lab) -> str:
 
 
 def inventory(seat: Seat, folder: Path, **code: Any) -> Path:
-    """The lab's inventory with a strategy; both compile masters are built at once."""
+    """The lab's inventory with a strategy; all servers take their turn at once."""
     data = yaml.safe_load(seat.lab.inventory.read_text())
-    data["rollout"] = {"canary": 2}
-    if code:
-        data["code"] = code
+    data |= {"rollout": {"canary": 2}, "code": code}
     file = folder / "inventory.yaml"
     file.write_text(yaml.safe_dump(data, sort_keys=False))
     return file
@@ -98,12 +94,12 @@ def url(seat: Seat) -> str:
 
 
 def trust(lab: Lab, host: str) -> None:
-    """The repository's host key, as its owner would hand it out."""
+    """A server knows the repository's host key, as its owner would hand it out."""
     name, port = fqdn(lab, forge(lab)), lab.estate.ssh_port
     keys = must(lab.execute(forge(lab), "cat /etc/ssh/ssh_host_*_key.pub"))
     where = name if port == 22 else f"[{name}]:{port}"
     lines = "".join(f"{where} {' '.join(k.split()[:2])}\n" for k in keys.splitlines())
-    must(lab.execute(host, "cat >> /root/.ssh/known_hosts", stdin=lines))
+    must(lab.execute(host, "cat > /root/.ssh/known_hosts", stdin=lines))
 
 
 def verify(seat: Seat, topic: str, code: int = 0) -> list[dict[str, Any]]:
@@ -130,10 +126,10 @@ def alike(seat: Seat) -> None:
     }
 
 
-def commit(lab: Lab, branch: str, path: str, text: str) -> str:
+def commit(lab: Lab, branch: str, path: str, text: str, repository: str = "control") -> str:
     """A change of one file, committed to a branch by the repository's owner; its revision."""
     script = (
-        f"set -e; rm -rf ~/work; git clone -q -b {branch} /srv/repos/control.git ~/work; "
+        f"set -e; rm -rf ~/work; git clone -q -b {branch} /srv/repos/{repository}.git ~/work; "
         f"cd ~/work; mkdir -p $(dirname {path}); cat > {path}; git add -A; "
         "git -c user.name=dev -c user.email=dev@example.com commit -qm change; "
         f"git push -q origin HEAD:{branch}; git rev-parse HEAD"
@@ -153,21 +149,17 @@ def git(seat: Seat, url: str, tmp_path_factory: pytest.TempPathFactory) -> Seat:
             forge(seat.lab), "git init -q --bare /srv/repos/control.git; chown -R keeper /srv/repos"
         )
     )
-    made = Seat(seat.lab, tmp_path_factory.mktemp("git"))
-    made.file = inventory(
-        seat,
-        tmp_path_factory.mktemp("inventory"),
-        strategy="git",
-        repository=f"{url}/control.git",
-        key="/root/.ssh/id_code",
-    )
-    return made
+    folder = tmp_path_factory.mktemp("git")
+    given = {"repository": f"{url}/control.git", "key": "/root/.ssh/id_code"}
+    file = inventory(seat, folder, strategy="git", **given)
+    return replace(seat, state=folder / "state", file=file)
 
 
 def test_a_stranger_of_a_repository_is_not_trusted(git: Seat) -> None:
     """Git comes with the first run; then the host key nobody has seen holds everything."""
     done = git.pmrunbook("--plain", "--yes", "--step", "code")
     assert done.returncode == 1, done.stdout[-3000:]
+    assert "Host key verification failed" in done.stdout
     again = git.pmrunbook("--plain", "--yes", "--new", "--step", "code")
     assert again.returncode == 1
     assert again.stdout.count("[code-repository-host-key]") >= len(servers(git.lab))
@@ -283,10 +275,9 @@ def test_the_classifier_goes_where_the_code_goes(git: Seat, tmp_path: Path) -> N
         )
     )
     code = yaml.safe_load(git.inventory.read_text())["code"]
-    made = Seat(lab, tmp_path / "state")
-    made.file = inventory(
-        git, tmp_path, **code, enc="/etc/puppet/enc", files=["/etc/puppet/nodes.yaml"]
-    )
+    more = {"enc": "/etc/puppet/enc", "files": ["/etc/puppet/nodes.yaml"]}
+    file = inventory(git, tmp_path, **code, **more)
+    made = replace(git, state=tmp_path / "state", file=file)
     must(made.pmrunbook("--plain", "--yes", "--step", "code"))
     for each in servers(lab):
         said = must(lab.execute(each, PATH + "puppet config print --section server node_terminus"))
@@ -329,7 +320,7 @@ def test_a_commit_is_served_by_every_server_even_from_memory(git: Seat) -> None:
     for host in servers(lab):
         said = must(
             lab.execute(
-                "web1" if "web1" in {h.name for h in lab.estate.hosts} else server(lab),
+                names(lab, "agent")[0],
                 PATH + f"puppet agent --test --noop --server {fqdn(lab, host)} --color=false; :",
                 timeout=180,
             )
@@ -358,13 +349,27 @@ def test_a_repository_that_is_away_holds_and_says_so(git: Seat) -> None:
 
 
 @pytest.mark.long
+def test_a_key_that_does_not_open_the_repository_is_told_from_one_that_is_not_there(
+    git: Seat, tmp_path: Path
+) -> None:
+    lab, code = git.lab, yaml.safe_load(git.inventory.read_text())["code"]
+    for host in servers(lab):
+        must(lab.execute(host, "ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_wrong"))
+    for key, said in (("id_wrong", "Permission denied"), ("id_gone", "id_gone is not there")):
+        file = inventory(git, tmp_path, **{**code, "key": f"/root/.ssh/{key}"})
+        stranger = replace(git, state=tmp_path / "state", file=file)
+        done = stranger.pmrunbook("--dry-run", "--plain", "--step", "code")
+        assert done.returncode == 1
+        assert done.stdout.count("[code-repository-refused]") == len(servers(lab))
+        assert said in done.stdout
+
+
+@pytest.mark.long
 def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(git: Seat) -> None:
     lab = git.lab
     must(git.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
-    git.state.joinpath("pmrunbook").rename(git.state / "past")
-    must(git.pmrunbook("--plain", "--yes", "--step", "code", timeout=1800))
-    places = boundaries(git.events(), "code")
-    must(git.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
+    # What was brought into the repository is there now.
+    places = [p for p in boundaries(git.events(), "code") if not p[2].startswith("import/")]
     git.killed_at(some(places)[::2], servers(lab), "--step", "code")
     alike(git)
     must(git.pmrunbook("debts"))
@@ -394,13 +399,113 @@ def test_brought_through_the_screens(git: Seat, screen: Terminal) -> None:
     must(git.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
 
 
+# --- git from a path, and keys of hiera -----------------------------------------------------------
+
+KEYS = "/etc/puppet/eyaml"
+WITH_KEYS = f"""\
+---
+version: 5
+defaults:
+  datadir: data
+hierarchy:
+  - name: Secrets
+    lookup_key: eyaml_lookup_key
+    path: secret.eyaml
+    options:
+      pkcs7_private_key: {KEYS}/private_key.pkcs7.pem
+      pkcs7_public_key: {KEYS}/public_key.pkcs7.pem
+  - name: Everyone
+    data_hash: yaml_data
+    path: common.yaml
+"""
+
+
+def handed(lab: Lab, source: str, host: str, folder: str) -> None:
+    """A folder of one host is on another one as it is there, owner and mode included."""
+    packed = must(lab.execute(source, f"tar -C / -cf - .{folder} | base64"))
+    must(lab.execute(host, f"rm -rf {folder}; base64 -d | tar -C / -xpf -", stdin=packed))
+
+
+@pytest.fixture(scope="module")
+def by_path(seat: Seat, url: str, tmp_path_factory: pytest.TempPathFactory) -> Seat:
+    """The repository is a folder of each server, its owner's, as a shared disk would have it.
+
+    Production has a secret that only who has the keys can read; so far that is one server.
+    """
+    lab, holder = seat.lab, server(seat.lab)
+    handed(lab, holder, forge(lab), ENVIRONMENTS)
+    user = "-c user.name=dev -c user.email=dev@example.com"
+    made = (
+        "set -e; cd /srv/repos; git init -q --bare path.git; for e in production staging; do "
+        f"cd {ENVIRONMENTS}/$e; git init -q; git add -A; git {user} commit -qm one; "
+        "git push -q /srv/repos/path.git HEAD:refs/heads/$e; done; chown -R keeper /srv/repos"
+    )
+    must(lab.execute(forge(lab), made))
+    for host in servers(lab):
+        install = "apt-get -qq -y --no-install-recommends install hiera-eyaml >/dev/null"
+        script = f"export DEBIAN_FRONTEND=noninteractive; {install}; systemctl reload puppetserver"
+        must(lab.execute(host, script, timeout=300))
+    pair = " ".join(f"--pkcs7-{k}-key={KEYS}/{k}_key.pkcs7.pem" for k in ("private", "public"))
+    make = (
+        f"mkdir -p {KEYS}; eyaml createkeys {pair} >&2; chown -R puppet: {KEYS}; chmod 400 {KEYS}/*"
+    )
+    secret = f"eyaml encrypt -o string -s 'Vault team' {pair}"
+    word = must(lab.execute(holder, f"{make}; {secret}", timeout=60)).strip()
+    commit(lab, "production", "hiera.yaml", WITH_KEYS, "path")
+    owner = f"---\nsite::motd::owner: '{word}'\n"
+    commit(lab, "production", "data/secret.eyaml", owner, "path")
+    for host in servers(lab):
+        handed(lab, forge(lab), host, "/srv/repos/path.git")
+        must(lab.execute(host, "chown -R games: /srv/repos/path.git"))
+    folder = tmp_path_factory.mktemp("path")
+    file = inventory(seat, folder, strategy="git", repository="/srv/repos/path.git")
+    return replace(seat, state=folder / "state", file=file)
+
+
+@pytest.mark.long
+def test_git_from_a_path_of_somebody_elses_and_a_key_that_is_missing(by_path: Seat) -> None:
+    lab, host = by_path.lab, members(by_path.lab)[0]
+    done = by_path.pmrunbook("--plain", "--yes", "--step", "code", timeout=1800)
+    assert done.returncode == 1  # its own proof
+    red = {tuple(c["cell"]): c for c in verify(by_path, "code", 1) if not c["ok"]}
+    assert list(red) == [(fqdn(lab, host), "shared")]
+    assert (
+        f"missing: key {KEYS}/private_key.pkcs7.pem" in red[fqdn(lab, host), "shared"]["observed"]
+    )
+    handed(lab, server(lab), host, KEYS)
+    must(by_path.pmrunbook("--plain", "--yes", "--resume"))
+    alike(by_path)
+    agent = names(lab, "agent")[0]
+    for each in servers(lab):
+        run = f"puppet agent --test --noop --server {fqdn(lab, each)} --color=false; :"
+        assert "Vault team" in must(lab.execute(agent, PATH + run, timeout=180))
+
+
+@pytest.mark.long
+def test_a_key_that_is_another_one_is_found_and_never_told(by_path: Seat) -> None:
+    lab, host = by_path.lab, members(by_path.lab)[0]
+    file = f"{KEYS}/private_key.pkcs7.pem"
+    must(lab.execute(host, f"openssl genrsa 2048 >/tmp/key 2>/dev/null; cat /tmp/key >{file}"))
+    done = by_path.pmrunbook("verify", "code", "--json")
+    red = [c for c in map(json.loads, done.stdout.splitlines()) if c.get("ok") is False]
+    assert [c["cell"] for c in red] == [[fqdn(lab, host), "shared"]]
+    assert red[0]["observed"].startswith(f"key {file}, unlike ")
+    told = done.stdout + done.stderr
+    told += "".join(f.read_text() for f in by_path.state.rglob("*") if f.is_file())
+    for each in servers(lab):
+        lines = must(lab.execute(each, f"cat {file}; sha256sum {file} | cut -c1-16")).splitlines()
+        assert not [x for x in lines if not x.startswith("---") and x in told]
+    must(by_path.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
+    for each in servers(lab):
+        must(lab.execute(each, f"rm -r {KEYS} /srv/repos; apt-get -qq -y purge hiera-eyaml"))
+
+
 # --- the other repositories -----------------------------------------------------------------------
 
 
 def brought(seat: Seat, folder: Path, **code: Any) -> Seat:
     """One unattended run of a strategy, proved; a second one finds nothing to do."""
-    made = Seat(seat.lab, folder / "state")
-    made.file = inventory(seat, folder, **code)
+    made = replace(seat, state=folder / "state", file=inventory(seat, folder, **code))
     done = made.pmrunbook("--plain", "--yes", "--step", "code", timeout=1800)
     if done.returncode == 1 and "code-repository" in done.stdout:
         raise AssertionError(done.stdout[-3000:])
@@ -411,7 +516,8 @@ def brought(seat: Seat, folder: Path, **code: Any) -> Seat:
 
 @pytest.mark.long
 def test_mercurial(seat: Seat, url: str, tmp_path: Path) -> None:
-    narrate("mercurial")
+    for host in servers(seat.lab):
+        trust(seat.lab, host)
     must(seat.lab.execute(forge(seat.lab), "su keeper -c 'hg init /srv/repos/hg'"))
     made = brought(
         seat,
@@ -426,7 +532,6 @@ def test_mercurial(seat: Seat, url: str, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_subversion(seat: Seat, url: str, tmp_path: Path) -> None:
-    narrate("subversion")
     lab = seat.lab
     serve = (
         "svnadmin create /srv/repos/svn; "
@@ -443,51 +548,42 @@ def test_subversion(seat: Seat, url: str, tmp_path: Path) -> None:
 def test_r10k_with_a_module_of_the_puppetfile(
     seat: Seat, url: str, tmp_path: Path, before: dict[str, dict[str, str]]
 ) -> None:
-    narrate("r10k")
     lab = seat.lab
+    for host in servers(lab):
+        trust(lab, host)
     must(
         lab.execute(
             forge(lab),
-            "set -e; git init -q --bare /srv/repos/extra.git; git init -q -b main /tmp/extra; "
+            "set -e; cd /srv/repos; git init -q --bare r10k.git; git init -q --bare extra.git; "
+            "git init -q -b main /tmp/extra; "
             "cd /tmp/extra; mkdir manifests; echo 'class extra { notify { \"extra\": } }' "
             "> manifests/init.pp; git add -A; git -c user.name=dev -c user.email=d@example.com "
             "commit -qm one; git -c safe.directory='*' push -q /srv/repos/extra.git HEAD:main; "
             "chown -R keeper /srv/repos",
         )
     )
-    commit(
-        lab,
-        "production",
-        "Puppetfile",
-        f"moduledir 'thirdparty'\nmod 'extra', git: '{url}/extra.git', branch: 'main'\n",
-    )
-    commit(
-        lab,
-        "production",
-        "environment.conf",
-        "modulepath = modules:thirdparty:$basemodulepath\n",
-    )
     made = brought(
         seat,
         tmp_path,
         strategy="r10k",
-        repository=f"{url}/control.git",
+        repository=f"{url}/r10k.git",
         key="/root/.ssh/id_code",
         environments=["production", "staging"],
     )
-    for host in servers(lab):
-        must(
-            lab.execute(
-                host, f"test -e {ENVIRONMENTS}/production/thirdparty/extra/manifests/init.pp"
-            )
-        )
+    module = f"moduledir 'thirdparty'\nmod 'extra', git: '{url}/extra.git', branch: 'main'\n"
+    commit(lab, "production", "Puppetfile", module, "r10k")
+    modulepath = "modulepath = modules:thirdparty:$basemodulepath\n"
+    commit(lab, "production", "environment.conf", modulepath, "r10k")
     # A Puppetfile that cannot be resolved stops at the canary, and is named.
-    commit(lab, "staging", "Puppetfile", f"mod 'gone', git: '{url}/gone.git'\n")
+    commit(lab, "staging", "Puppetfile", f"mod 'gone', git: '{url}/gone.git'\n", "r10k")
     done = made.pmrunbook("--plain", "--yes", "--step", "code")
     assert done.returncode == 1
     assert "Error" in done.stdout
-    commit(lab, "staging", "Puppetfile", "# none\n")
+    commit(lab, "staging", "Puppetfile", "# none\n", "r10k")
     must(made.pmrunbook("--plain", "--yes", "--resume"))
+    for host in servers(lab):
+        at = f"{ENVIRONMENTS}/production/thirdparty/extra/manifests/init.pp"
+        must(lab.execute(host, f"test -e {at}"))
     must(made.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
     for host in servers(lab):
         now = dict(picture(lab, host, "/etc"))
@@ -497,7 +593,6 @@ def test_r10k_with_a_module_of_the_puppetfile(
 @pytest.mark.long
 def test_a_command_of_the_sites_own(seat: Seat, tmp_path: Path) -> None:
     """What it leaves is verified like everything else."""
-    narrate("command")
     lab, host = seat.lab, members(seat.lab)[0]
     must(lab.execute(host, f"echo '# x' >> {ENVIRONMENTS}/staging/manifests/site.pp"))
     text = must(lab.execute(server(lab), f"cat {ENVIRONMENTS}/staging/manifests/site.pp"))
