@@ -228,6 +228,10 @@ def wanted_terminus(site: Site, facts: Facts, seen: Seen) -> Packages:
 
 
 def local_database(site: Site) -> bool:
-    """Whether PostgreSQL runs beside PuppetDB, so that we make the database."""
+    """Whether PostgreSQL runs beside PuppetDB, so that we make the database.
+
+    One that the inventory has the password of is the site's own, wherever it is.
+    """
     database = about(site).get("database", {})
-    return database.get("host") in ("localhost", "127.0.0.1", "::1", *about(site).get("hosts", ()))
+    here = ("localhost", "127.0.0.1", "::1", *about(site).get("hosts", ()))
+    return database.get("host") in here and "password" not in database

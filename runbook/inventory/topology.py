@@ -188,14 +188,8 @@ def _sections(data: Data, found: Roster, page: Page) -> None:
             "add puppetdb: {host: pdb.example.com}",
         )
     puppetdb = data.get("puppetdb", {})
-    shared = puppetdb.get("database", {}).get("host", "localhost") != "localhost"
-    if len(puppetdb.get("hosts", ())) > 1 and not shared and not puppetdb.get("existing"):
-        page.error(
-            ("puppetdb", "hosts"),
-            "several PuppetDBs, each with a database of its own, know different things: servers "
-            "write to the first one that answers",
-            "name the one they share: database: {host: ...}, or name one PuppetDB",
-        )
+    if not puppetdb.get("existing"):
+        _database(puppetdb, page)
     code = data.get("code", {})
     source = code.get("source")
     if source and code.get("strategy") == "model-master":
@@ -206,6 +200,27 @@ def _sections(data: Data, found: Roster, page: Page) -> None:
                 f"the model master {source} is not a Puppet Server of this inventory",
                 nearest(source, servers, cutoff=HOSTS_ALIKE),
             )
+
+
+def _database(puppetdb: Data, page: Page) -> None:
+    """One that several use, or that is elsewhere, is the site's: we are told its password."""
+    database = puppetdb.get("database", {})
+    hosts = puppetdb.get("hosts") or (puppetdb.get("host"),)
+    host, given = database.get("host", "localhost"), "password" in database
+    local = host in ("localhost", "127.0.0.1", "::1")
+    if len(hosts) > 1 and (local or (host in hosts and not given)):
+        page.error(
+            ("puppetdb", "hosts"),
+            "several PuppetDBs, each with a database of its own, know different things: servers "
+            "write to the first one that answers",
+            "name the one they share: database: {host: ..., password: ...}, or name one PuppetDB",
+        )
+    elif not local and host not in hosts and not given:
+        page.error(
+            ("puppetdb", "database", "host"),
+            f"the database on {host} is not made for you, and no password is named to use it with",
+            "database: {password: {file: ...}}",
+        )
 
 
 def _addresses(data: Data, page: Page) -> None:

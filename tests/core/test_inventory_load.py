@@ -40,7 +40,8 @@ def test_every_role(tmp_path: Path) -> None:
         HEAD
         + "servers: [old.example.com]\n"
         + "compile_masters: [cm1.example.com, {name: cm2.example.com, address: 192.0.2.12}]\n"
-        + "puppetdb: {hosts: [pdb1.example.com, pdb2.example.com], database: {host: db}}\n"
+        + "puppetdb: {hosts: [pdb1.example.com, pdb2.example.com], "
+        + "database: {host: db, password: {env: DB}}}\n"
         + "load_balancing: {strategy: tcp-proxy, host: lb.example.com}\n"
         + "agents: [a1.example.com, cm1.example.com]\n",
     )

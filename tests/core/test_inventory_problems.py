@@ -293,7 +293,17 @@ compile_masters: [{name: cm1, address: '1:2:3'}]
 puppetdb: {hosts: [p1.example.com, p2.example.com]}
 > 2:19: several PuppetDBs, each with a database of its own
 
-puppetdb: {hosts: [p1.example.com, p2.example.com], database: {host: db.example.com}}
+puppetdb: {hosts: [p1.example.com, p2.example.com], database: {host: p1.example.com}}
+> 2:19: several PuppetDBs, each with a database of its own
+
+puppetdb: {hosts: [p1.example.com, p2.example.com], database: {host: p1.example.com, password: {env: DB}}}
+
+puppetdb: {host: p1.example.com, database: {host: db.example.com}}
+> 2:51: the database on db.example.com is not made for you, and no password is named to use it with
+
+puppetdb: {host: p1.example.com, database: {host: p1.example.com}}
+
+puppetdb: {host: p1.example.com, existing: true, database: {host: db.example.com}}
 
 reports: {processors: [http, puppetdb]}
 > 2:23: the report processor http needs reports.url
