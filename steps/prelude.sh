@@ -108,7 +108,7 @@ pc_print() { # run modes: the settings the steps ask for, as Puppet takes them, 
         [mode, child]
       end
       said.each do |mode, child|
-        child.each_line { |line| puts "#{mode}:#{line}" }
+        child.each_line(65_536) { |line| puts "#{mode}:#{line}" }
         child.close
       end
     ' "$@" 2>/dev/null
@@ -131,10 +131,12 @@ if [ -n "$PC_puppet" ]; then
     # A puppet.conf it cannot read is an error on stderr, exit 0, and the defaults for everything.
     pc_wanted="s/^([a-z]+:)($PC_wanted) = /&/p; s/^[a-z]+:Error: /error:/p"
     PC_said=
+    # Bounded: a Puppet that prints without an end would fill the memory of this shell.
     # shellcheck disable=SC2086  # a list of words
-    [ -z "$PC_ruby" ] || [ "$pc_modes" = agent ] || PC_said=$(pc_print $pc_modes | sed -u -nE "$pc_wanted")
+    [ -z "$PC_ruby" ] || [ "$pc_modes" = agent ] ||
+        PC_said=$(pc_print $pc_modes | sed -u -nE "$pc_wanted" | head -c 131072)
     # shellcheck disable=SC2086
-    [ -n "$PC_said" ] || PC_said=$(pc_print_each $pc_modes | sed -u -nE "$pc_wanted")
+    [ -n "$PC_said" ] || PC_said=$(pc_print_each $pc_modes | sed -u -nE "$pc_wanted" | head -c 131072)
     PC_agent=$(pc_of agent)
     PC_server=$(pc_of "$PC_section")
     PC_error=$(pc_of error | sort -u | head -c 600)
