@@ -7,7 +7,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -196,6 +199,33 @@ def jobs_run(lab: Lab, hosts: Sequence[str]) -> int:
     """How many actions really ran there: every job's first act is its `start` file."""
     count = f"ls {SPOOL}/*/start 2>/dev/null | wc -l"
     return sum(int(must(lab.execute(h, count))) for h in hosts)
+
+
+@contextmanager
+def link_cut(lab: Lab, host: str, once: str, seconds: float) -> Iterator[None]:
+    """Once a script succeeds on the host, it drops off the net, and its sessions end meanwhile."""
+    over, cut = threading.Event(), threading.Event()
+
+    def cutter() -> None:
+        while lab.execute(host, once).returncode:
+            if over.wait(0.3):
+                return
+        lab.pause_link(host)
+        try:
+            cut.set()
+            must(lab.execute(host, f"pkill -f '^sshd: {lab.estate.ssh_user}'"))
+            time.sleep(seconds)
+        finally:
+            lab.restore_link(host)
+
+    thread = threading.Thread(target=cutter)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert cut.is_set()
 
 
 def picture(lab: Lab, host: str, *paths: str) -> Mapping[str, str]:

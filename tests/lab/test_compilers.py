@@ -17,7 +17,7 @@ import yaml
 from runbook.lab.disk import LOGIN_TRACES
 from runbook.lab.lab import Lab
 from runbook.model import Event
-from tests.lab.conftest import Seat, as_shown, jobs_run, must, narrate, picture, some
+from tests.lab.conftest import Seat, as_shown, jobs_run, link_cut, must, narrate, picture, some
 from tests.lab.test_ca import ACCESS_LOGS, ca_name, names, server
 from tests.lab.test_ca_screens import ASKED, screen, start, to_the_end, wait
 from tests.ui.conftest import WIDE, Terminal
@@ -121,8 +121,11 @@ def test_a_dry_run_shows_everything_and_changes_no_file(seat: Seat, before: obje
 def test_one_unattended_run_builds_them_all(seat: Seat, before: object) -> None:
     lab = seat.lab
     was = ca_conf(lab)
-    out = must(seat.pmrunbook("--plain", "--yes", timeout=1800))
+    away = members(lab)[-1]  # while it installs packages
+    with link_cut(lab, away, "pgrep -f 'apt-get .*[i]nstall puppet' && pgrep -x dpkg", 20):
+        out = must(seat.pmrunbook("--plain", "--yes", timeout=1800))
     assert "done (exit 0)" in out
+    installed_once(seat, away)
     built(lab)
     assert ca_conf(lab) == was  # the window for alternative names is closed, byte for byte
     # What the dry run said would be done was done; what it said would be set Puppet takes now.
@@ -147,6 +150,21 @@ def test_one_unattended_run_builds_them_all(seat: Seat, before: object) -> None:
         for name in wanted["dns_alt_names"].split(","):
             assert f"DNS:{name}" in sans
     tell_the_time(seat)
+
+
+def installed_once(seat: Seat, member: str) -> None:
+    """Followed to its true end over a second connection, and started one time only."""
+    lab, name = seat.lab, fqdn(seat.lab, member)
+    told = [e for e in seat.events() if e.action == f"install/{name}/packages"]
+    assert [(e.kind, e.data.get("status")) for e in told if e.kind in ("start", "end")] == [
+        ("start", None),
+        ("end", "ok"),
+    ]
+    since = int(told[0].at) + 1
+    again = f"journalctl -u ssh --since @{since} --no-pager -o cat | grep Accepted"
+    must(lab.execute(member, again))
+    apt = "grep -c '^Commandline: apt-get .*install puppet' /var/log/apt/history.log"
+    assert int(must(lab.execute(member, apt))) == 1
 
 
 def tell_the_time(seat: Seat) -> None:
