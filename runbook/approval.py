@@ -35,14 +35,19 @@ class Approval:
 
     def plan(self, step: Step) -> Plan:
         """What the step would do on what is known now."""
-        out = self._rec.state.excluded
-        return planning.make(step, self._site, self._scout.facts, hosts=self._hosts, without=out)
-
-    def stage(self, stage: Stage) -> StagePlan:
-        """What one stage would do on what is known now."""
-        out = self._rec.state.excluded
+        out, granted = self._rec.state.excluded, self._rec.state.granted(step.id)
         facts = self._scout.facts
-        return planning.make_stage(stage, self._site, facts, hosts=self._hosts, without=out)
+        return planning.make(
+            step, self._site, facts, hosts=self._hosts, without=out, granted=granted
+        )
+
+    def stage(self, step: Step, stage: Stage) -> StagePlan:
+        """What one stage would do on what is known now."""
+        out, granted = self._rec.state.excluded, self._rec.state.granted(step.id)
+        facts = self._scout.facts
+        return planning.make_stage(
+            stage, self._site, facts, hosts=self._hosts, without=out, granted=granted
+        )
 
     def needed(self, step: Step, action: str, host: str) -> bool | None:
         """Whether what was read says that this action is still to be done; None: nobody can tell.
@@ -62,8 +67,9 @@ class Approval:
 
     def left(self, step: Step) -> int:
         """How many actions the step has yet, on all hosts but those left out."""
-        out = self._rec.state.excluded
-        return len(planning.make(step, self._site, self._scout.facts, without=out).actions)
+        out, granted = self._rec.state.excluded, self._rec.state.granted(step.id)
+        facts = self._scout.facts
+        return len(planning.make(step, self._site, facts, without=out, granted=granted).actions)
 
     def show(self, plan: Plan) -> None:
         self._rec.emit("planned", plan.step.id, **plan.summary())

@@ -65,6 +65,9 @@ def parser(*, lab_too: bool = True) -> argparse.ArgumentParser:
     _answers(undo, again=True)
     undo.add_argument("steps", nargs=1, metavar="STEP")
     undo.add_argument("--dry-run", action="store_true", help="show what would be taken back")
+    include = verbs.add_parser("include", help="take a host in again that was left out")
+    _common(include, again=True)
+    include.add_argument("hosts", nargs="+", metavar="HOST")
     validate = verbs.add_parser("validate", help="every problem of an inventory at once")
     _common(validate, again=True)
     validate.add_argument("file", nargs="?", type=Path, metavar="FILE")
@@ -221,6 +224,10 @@ def _command(args: argparse.Namespace, arguments: list[str]) -> int:
         from runbook.dns_plan import command as dns_plan
 
         return dns_plan(site, args.down, as_json=args.json)
+    if args.topic == "include":
+        from runbook.mission import include
+
+        return include(site, tuple(args.hosts))
     if args.topic is None and args.dry_run and args.offline:
         from runbook.mission import load_runbook
         from runbook.reading import offline

@@ -46,6 +46,7 @@ from runbook.ports import (
     Outcome,
     Question,
     Readers,
+    Reply,
     Writer,
     Writers,
 )
@@ -55,6 +56,8 @@ from runbook.state import ActionState, OpenDebt
 T = TypeVar("T")
 
 THREADS = 16  # more connect no faster
+ATTEST = "Count it as done, attested and not verified; says why, and shows it"
+EVIDENCE = 8000  # characters of what is pasted that are kept
 LOOK_EVERY = 1.0  # seconds between looks at a job somebody else started
 
 
@@ -169,17 +172,36 @@ class Crew:
                     host=action.host,
                     hint="the inventory names the CA's host in another part",
                 )
-            case Script(done=done) if done:
-                probe = self._readers.reader(self._site.host(action.host))
-                if probe.read((Read("done", done),), self._prelude)["done"].ok:
-                    self._rec.say(f"{action.title}: there already", step=step, host=action.host)
-                    return None
+            case _ if self.there(action):
+                self._rec.say(f"{action.title}: there already", step=step, host=action.host)
+                return None
         timeout = action.do.timeout if isinstance(action.do, Script) else 120.0
         name = self._new_job()
         # Rendered before it is journalled: what cannot be rendered was never started.
         job = Job(name, shell.perform(action, name), timeout, about=action.title)
         self._begin(step, action, name)
         return self._follow(step, action, job)
+
+    def there(self, action: Action) -> bool:
+        """Whether the action's own probe finds its effect; False for one that has none."""
+        done = action.do.done if isinstance(action.do, Script) else ""
+        if not done:
+            return False
+        reader = self._readers.reader(self._site.host(action.host))
+        return reader.read((Read("done", done),), self._prelude)["done"].ok
+
+    def attest(self, step: str, action: Action, reply: Reply) -> None:
+        """Record that a person says it is done, who, why, and what they showed for it."""
+        state = self._rec.state.step(step).actions.get(action.id)
+        if state is None or state.status in (Status.OK, Status.PENDING):
+            self._begin(step, action)
+            state = self._rec.state.step(step).actions[action.id]
+        self.take_word(state, reply)
+
+    def take_word(self, state: ActionState, reply: Reply) -> None:
+        """The same for an earlier start of which nobody can tell how it ended."""
+        note = f"attested by {self._rec.state.operator}: {reply.text}"
+        self.settle(state, Status.ATTESTED, note=note, evidence=_shown(reply.evidence))
 
     def _may_change(self) -> Writers:
         if self._writers is None:
@@ -266,7 +288,11 @@ class Crew:
                     "human",
                     action.title,
                     human.instruction + (f"\n\nNow: {seen}" if seen else ""),
-                    (Choice("check", "Done: check it"), Choice("quit", "Quit; --resume goes on")),
+                    (
+                        Choice("check", "Done: check it"),
+                        Choice("attest", ATTEST, needs_text=True, needs_evidence=True),
+                        Choice("quit", "Quit; --resume goes on"),
+                    ),
                     step=step,
                     host=action.host,
                     subject=action,
@@ -274,6 +300,9 @@ class Crew:
             )
             if reply.key == "quit":
                 raise Stopped(f"waits for a person: {action.title}")
+            if reply.key == "attest":
+                self.attest(step, action, reply)
+                return None
         job = self._begin(step, action)
         return self._ended(step, action, job, Status.OK, 0, "proved: " + proof.out.strip()[:200])
 
@@ -367,9 +396,15 @@ class Crew:
         return status
 
     def settle(
-        self, state: ActionState, status: Status, exit_: int | None = None, note: str = ""
+        self,
+        state: ActionState,
+        status: Status,
+        exit_: int | None = None,
+        note: str = "",
+        evidence: str = "",
     ) -> None:
         """Record how an earlier start ended."""
+        more = {"evidence": evidence} if evidence else {}
         self._rec.emit(
             "end",
             state.step,
@@ -379,6 +414,7 @@ class Crew:
             status=status.value,
             exit=exit_,
             note=note,
+            **more,
         )
 
     # --- checking ---------------------------------------------------------------------------------
@@ -445,6 +481,11 @@ def _as_shares(title: str, verdict: Verdict) -> dict[str, Any]:
         "planned": {name: share for name, share, _ in verdict.shares},
         "measured": {name: count for name, _, count in verdict.shares},
     }
+
+
+def _shown(evidence: str) -> str:
+    """What was pasted, bounded and without what acts on a terminal."""
+    return "".join(c for c in evidence if c.isprintable() or c in "\n\t")[:EVIDENCE].strip()
 
 
 def _more(checks: Iterable[Check], facts: Facts) -> dict[str, list[Read]]:

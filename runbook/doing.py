@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from runbook import plan as planning
 from runbook.approval import Approval, SkipStep
-from runbook.crew import Crew, Failure
+from runbook.crew import ATTEST, Crew, Failure
 from runbook.errors import OutcomeUnknown, RunbookError
-from runbook.model import Later, Site, Stage, Status, Step
+from runbook.model import Action, Later, Site, Stage, Status, Step
 from runbook.plan import StagePlan
 from runbook.ports import Choice, Question, Reply
 from runbook.recorder import Recorder
@@ -65,7 +65,7 @@ class Doing:
             self._crew.stop.clear()
             try:
                 self._scout.refresh(step)
-                actions = self._approval.stage(stage).actions
+                actions = self._approval.stage(step, stage).actions
                 due = [a for a in actions if a.digest() in approved]
                 for action in (a for a in actions if a not in due):
                     text = f"NOT taken back, it was not approved: {action.title}"
@@ -108,12 +108,12 @@ class Doing:
 
     def _known(self, step: Step, stage: Stage) -> StagePlan:
         """The stage's plan with nothing left to `Later`: the stages it waited for ran."""
-        plan = self._approval.stage(stage)
+        plan = self._approval.stage(step, stage)
         while plan.later:
             # What an earlier stage did elsewhere may show here: a request made on one host
             # appears on the CA, which was not touched itself.
             self._scout.refresh(step, {later.host for later in plan.later if later.host})
-            plan = self._approval.stage(stage)
+            plan = self._approval.stage(step, stage)
             if plan.later:
                 self._wait_for(step, plan.later[0])
         return plan
@@ -164,7 +164,7 @@ class Doing:
         while True:
             self._scout.refresh(step, set(group) - set(read))
             read = ()
-            plan = self._approval.stage(stage)
+            plan = self._approval.stage(step, stage)
             plan = replace(plan, actions=plan.on(group))
             if not self._approval.require(step, plan):
                 return plan
@@ -219,7 +219,27 @@ class Doing:
                     raise SkipStep(reply.text)
                 case "undo":
                     raise UndoStep
+                case "done":
+                    current = self._by_hand(step, stage, current)
+                    continue
             current = self._again(step, stage, current, reply)
+
+    def _by_hand(self, step: Step, stage: Stage, failure: Failure) -> Failure | None:
+        """Somebody did it on the host: looking decides; where it cannot, an attestation does."""
+        action = failure.action
+        current = self._again(step, stage, failure, Reply("check"))
+        if action is None or current is None or current.action is not action:
+            return current
+        if self._crew.there(action):
+            if state := self._rec.state.step(step.id).actions.get(action.id):
+                self._crew.settle(state, Status.OK, note="found done by its own probe")
+        else:
+            needed = self._approval.needed(step, action.id, action.host)
+            reply = self._rec.ask(_attestation(step, action, needed))
+            if reply.key != "attest":
+                return current
+            self._crew.attest(step.id, action, reply)
+        return self._again(step, stage, failure, Reply("retry"))
 
     def _again(self, step: Step, stage: Stage, failure: Failure, reply: Reply) -> Failure | None:
         """Look first; then, where the answer was to retry, do what is still needed."""
@@ -231,13 +251,13 @@ class Doing:
         self._scout.refresh(step, hosts)
         if trouble := self._crew.troubles.get(failure.host):
             return Failure(failure.host, Status.FAILED, trouble.what, failure.action, trouble)
-        if state and state.status is not Status.OK:
+        if state and state.status not in (Status.OK, Status.ATTESTED):
             needed = self._approval.needed(step, state.id, state.host)
             if needed is None or (needed and reply.key != "retry"):
                 return failure
             if not needed:
                 self._crew.settle(state, Status.OK, note="found done by looking")
-        left = self._approval.stage(stage).on({failure.host})
+        left = self._approval.stage(step, stage).on({failure.host})
         if left and reply.key != "retry":
             # What was wrong with an action still is; that the host was silent is not.
             todo = f"to do: {'; '.join(action.title for action in left)}"
@@ -256,13 +276,18 @@ def _question(step: Step, failure: Failure) -> Question:
     choices = (
         Choice("check", "Look again"),
         Choice("retry", "Look, and do it again where it is still needed"),
+        Choice("done", "It was done by hand: look, and go on"),
         Choice("shell", f"Shell on {failure.host}"),
         Choice("exclude", f"Leave {failure.host} out, shown to the end", needs_text=True),
         Choice("skip", "Skip the step; says why", needs_text=True),
         Choice("undo", f"Take back what {step.id} did"),
         QUIT,
     )
-    missing = {"" if step.skippable else "skip", *(() if failure.host else _OF_A_HOST)}
+    missing = {
+        "" if step.skippable else "skip",
+        "" if failure.action else "done",
+        *(() if failure.host else _OF_A_HOST),
+    }
     hint = failure.cause.hint if failure.cause else ""
     return Question(
         "unknown" if failure.status is Status.UNKNOWN else "failure",
@@ -272,6 +297,23 @@ def _question(step: Step, failure: Failure) -> Question:
         step=step.id,
         host=failure.host,
         subject=failure.action,
+    )
+
+
+def _attestation(step: Step, action: Action, needed: bool | None) -> Question:
+    said = "The host, read again, still needs it." if needed else "The hosts do not tell."
+    return Question(
+        "attest",
+        f"{action.host}: {action.title}",
+        f"{said} It may count as attested: shown so to the end, and never as verified.",
+        (
+            Choice("back", "It is not done: back"),
+            Choice("attest", ATTEST, needs_text=True, needs_evidence=True),
+            Choice("shell", f"Shell on {action.host}"),
+        ),
+        step=step.id,
+        host=action.host,
+        subject=action,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from runbook import gates
 from runbook.approval import Approval, SkipStep
-from runbook.crew import Crew, Stopped
+from runbook.crew import ATTEST, Crew, Stopped
 from runbook.doing import Doing, UndoStep
 from runbook.errors import (
     Interrupted,
@@ -54,6 +54,7 @@ class Options:
     hosts: tuple[str, ...] = ()  # empty: all
     operator: str = ""
     topic: str = ""  # verify: only the checks of this name
+    attested: tuple[ActionState, ...] = ()  # verify: what earlier runs took somebody's word for
 
 
 def new_run() -> str:
@@ -83,6 +84,7 @@ class Engine:
         self._undo = undo
         self._locked = False
         self._topic = options.topic
+        self._attested = options.attested
         self._due = about(runbook, options.topic) or self._open(options)
         self._scout = Scout(site, runbook, recorder, crew)
         self._approval = Approval(site, recorder, self._scout, options.operator, options.hosts)
@@ -192,6 +194,8 @@ class Engine:
             # Its proof is about all hosts: it stands when they are done.
             return Status.PENDING, f"{count(left, 'action')} left on hosts not asked for"
         self._prove(step)
+        if word := len(self._rec.state.granted(step.id)):
+            return Status.OK, f"{count(word, 'action')} attested, not verified"
         return Status.OK, "nothing to do" if plan.empty else ""
 
     def _done(self, step: Step, status: Status, why: str = "") -> None:
@@ -287,17 +291,20 @@ class Engine:
         silent, blockers = self._scout.silent(step), self._scout.find(step)
         verdicts = self._crew.check(step.id, self._scout.checks(step.checks), self._scout.facts)
         failed = sum(v.ok is not True for v in verdicts.values())
+        word = self._still_attested(step)
         plan = self._approval.plan(step)
+        left = [a for a in plan.actions if a.id not in word]
+        empty = not left and not plan.later
         self._rec.emit(
             "check",
             step.id,
             id=f"{step.id}/nothing-left",
             title=f"nothing is left to do: {step.title.lower()}",
             # A host that was not read may have anything left to do.
-            ok=None if plan.empty and silent else plan.empty,
-            observed="; ".join([a.title for a in plan.actions][:3])
+            ok=None if empty and silent else empty,
+            observed="; ".join([a.title for a in left][:3])
             or (f"not read: {', '.join(silent)}" if silent else ""),
-            remedy="" if plan.empty else f"pmrunbook --step {step.id}",
+            remedy="" if empty else f"pmrunbook --step {step.id}",
         )
         why = [
             text
@@ -305,12 +312,32 @@ class Engine:
                 (silent, f"{count(len(silent), 'host')} cannot be read"),
                 (blockers, f"{count(len(blockers), 'finding')} to clear"),
                 (failed, f"{count(failed, 'check')} not passed"),
-                (not plan.empty, f"{count(len(plan.actions), 'action')} left to do"),
+                (not empty, f"{count(len(left), 'action')} left to do"),
+                (word, f"{count(len(word), 'action')} attested, not verified"),
             )
             if bad
         ]
         self._done(step, Status.FAILED if why else Status.OK, "; ".join(why))
         return not why
+
+    def _still_attested(self, step: Step) -> list[str]:
+        """The ids of what only somebody's word says is done; what shows by now is verified."""
+        word = []
+        for state in (a for a in self._attested if a.step == step.id):
+            needed = self._approval.needed(step, state.id, state.host)
+            if needed is not False:
+                word.append(state.id)
+            told = {True: "; the host still needs it", None: "; the host does not tell"}
+            self._rec.emit(
+                "check",
+                step.id,
+                id=f"{step.id}/attested/{state.id}",
+                title=f"{state.host}: {state.title}",
+                ok=None if needed is not False else True,
+                observed=f"{state.note}{told.get(needed, '; found done')}",
+                remedy="" if needed is False else f"pmrunbook --step {step.id}",
+            )
+        return word
 
     # --- beginning and ending ---------------------------------------------------------------------
 
@@ -374,6 +401,9 @@ class Engine:
             if reply.key == "retry":
                 self._crew.settle(state, Status.PENDING, note="to be done again, says the operator")
                 return
+            if reply.key == "attest":
+                self._crew.take_word(state, reply)
+                return
             if reply.key == "failed":
                 self._crew.settle(state, Status.FAILED, note=f"says the operator: {reply.text}")
                 return
@@ -410,6 +440,7 @@ def _unknown(state: ActionState, needed: bool | None) -> Question:
         Choice("check", "Look again"),
         *((Choice("retry", "It may be done again"),) if needed else ()),
         Choice("failed", "Count it as failed; says why", needs_text=True),
+        Choice("attest", ATTEST, needs_text=True, needs_evidence=True),
         Choice("shell", f"Shell on {state.host}"),
         QUIT,
     )

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -58,6 +58,23 @@ def operator() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+def include(site: Site, hosts: tuple[str, ...]) -> int:
+    """Take hosts in again that the last run left out: `--resume` goes to them, too."""
+    journal = Journal(site_folder(site.name))
+    try:
+        out = fold(journal.events).excluded
+        for host in hosts:
+            if host not in out:
+                known = f"left out: {', '.join(out)}" if out else "no host is left out"
+                raise UsageError(f"{host} is not left out", hint=known)
+        for host in dict.fromkeys(hosts):
+            journal.append(Event("included", time.time(), host=host, data={"by": operator()}))
+    finally:
+        journal.close()
+    print(f"taken in again: {', '.join(hosts)}; next: pmrunbook --resume")  # noqa: T201
+    return int(Exit.DONE)
+
+
 class Mission:
     """What a face is handed; see `runbook.ports.Mission`."""
 
@@ -83,19 +100,35 @@ class Mission:
         self._crew: Crew | None = None
         self._stopped = False
         self._run = ""
+        self._recorder: Recorder | None = None  # while a run is under way
 
     def past(self) -> RunState:
         if self.mode not in CHANGES:
             return RunState()
-        return fold(read(self._folder / "journal.jsonl")[0])
+        return fold(self._read())
 
     def transcript(self, step: str, host: str) -> Path:
         return Transcripts(self._folder / "transcripts" / (self._run or "none")).path(step, host)
 
-    def shell(self, host: str) -> list[str]:
+    def shell(self, host: str, start: Callable[[list[str]], int]) -> int:
         from runbook.terminal import shell_command
 
-        return shell_command(self.site.host(host))
+        argv = shell_command(self.site.host(host))
+        self._note("shell_started", host, operator=operator())
+        code = start(argv)
+        self._note("shell_ended", host, exit=code)
+        return code
+
+    def _note(self, kind: str, host: str, **data: Any) -> None:
+        """Journal what an operator does beside the run, also when that one has ended."""
+        if recorder := self._recorder:
+            recorder.emit(kind, "", host, **data)
+        elif self.mode in CHANGES:
+            journal = Journal(self._folder)
+            try:
+                journal.append(Event(kind, time.time(), host=host, data=data))
+            finally:
+                journal.close()
 
     def stop(self) -> None:
         self._stopped = True
@@ -122,7 +155,7 @@ class Mission:
             self._run = self._begin(fold(past))
             if journal:
                 transcripts = Transcripts(self._folder / "transcripts" / self._run)
-            recorder = Recorder(face, journal, transcripts, past)
+            recorder = self._recorder = Recorder(face, journal, transcripts, past)
             from runbook.dns import NameServers
             from runbook.secrets import Secrets
             from runbook.ssh import Hosts
@@ -156,6 +189,7 @@ class Mission:
             recorder.emit("run_ended", exit=int(code), why=why, hint=hint)
             return int(code)
         finally:
+            self._recorder = None
             if transcripts:
                 transcripts.close()
             for opened in (hosts, lock_hosts):
@@ -166,8 +200,9 @@ class Mission:
 
     def _history(self) -> list[Event]:
         """What a command that changes nothing may know of earlier runs."""
-        if self.mode != "undo-dry-run":
-            return []
+        return self._read() if self.mode == "undo-dry-run" else []
+
+    def _read(self) -> list[Event]:
         return read(self._folder / "journal.jsonl")[0]
 
     def _attempt(
@@ -208,7 +243,8 @@ class Mission:
             finally:
                 lock.release()
             return Exit.DONE, "taken back", ""
-        options = Options(self.mode, self._steps, self._hosts, operator(), self._topic)
+        word = fold(self._read()).attested() if self.mode == "verify" else ()
+        options = Options(self.mode, self._steps, self._hosts, operator(), self._topic, word)
         engine = Engine(self.site, self.runbook, recorder, crew, options, lock, undo.run)
         if self.mode == "verify":
             good = engine.verify()
@@ -220,9 +256,9 @@ class Mission:
             return Exit.DONE, "nothing was changed", "pmrunbook"
         if dark := len(recorder.state.unknown()):
             return Exit.UNKNOWN, f"{count(dark, 'outcome')} unknown", "pmrunbook --resume"
-        out = len(recorder.state.excluded)
-        left = f"; {count(out, 'host')} left out" if out else ""
-        return Exit.DONE, f"done{left}", "pmrunbook report" if not out else "pmrunbook status"
+        if debts := len(recorder.state.debts):
+            return Exit.FAILED, f"{count(debts, 'debt')} still open", "pmrunbook debts --repay"
+        return _done(recorder.state)
 
     def _way_on(self) -> str:
         return f"pmrunbook undo {self._steps[0]}" if self.mode == "undo" else "pmrunbook --resume"
@@ -318,6 +354,18 @@ class Mission:
             )
         )
         return reply.key == "yes"
+
+
+def _done(state: RunState) -> tuple[Exit, str, str]:
+    """A run that came to its end, and what has to be said of it all the same."""
+    out = len(state.excluded)
+    word = sum(len(state.granted(step)) for step in state.steps)
+    said = [
+        "done",
+        *([f"{count(out, 'host')} left out"] if out else []),
+        *([f"{count(word, 'action')} attested, not verified"] if word else []),
+    ]
+    return Exit.DONE, "; ".join(said), "pmrunbook status" if out or word else "pmrunbook report"
 
 
 def _repay(recorder: Recorder, crew: Crew) -> tuple[Exit, str, str]:

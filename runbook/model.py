@@ -564,12 +564,16 @@ class Runbook:
 
 
 class Status(Enum):
-    """Where a step, a host or an action stands. UNKNOWN is neither success nor failure."""
+    """Where a step, a host or an action stands. UNKNOWN is neither success nor failure.
+
+    ATTESTED is an action that a person says is done where nothing that was read says so.
+    """
 
     PENDING = "pending"
     RUNNING = "running"
     WAITING = "waiting"
     OK = "ok"
+    ATTESTED = "attested"
     FAILED = "failed"
     UNKNOWN = "unknown"
     SKIPPED = "skipped"

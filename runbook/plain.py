@@ -31,6 +31,7 @@ FLAGS = {
     "failure": "--on-failure retry|exclude|undo|quit decides",
     "unknown": "look at the host, then: pmrunbook --resume, in a terminal",
     "findings": "put them right, or accept them in the inventory (waivers:)",
+    "attest": "in a terminal: what a person says is done needs a reason, and evidence",
     "human": "do it, then: pmrunbook --resume",
     "trust": "compare the fingerprint, then add the key to known_hosts",
     "secret": "name the secret in the inventory by env, file or command",
@@ -70,7 +71,7 @@ class Plain:
         self._ascii = ascii_only(os.environ)
         self._guard = threading.Lock()
         self.stopped = threading.Event()  # set from outside: a question waits no longer
-        self.shell: Callable[[str], list[str]] | None = None  # the argv of an ssh to a host
+        self.shell: Callable[[str, Callable[[list[str]], int]], int] | None = None
         self._said: dict[str, float] = {}
         self._retried: set[tuple[str, str]] = set()
         self._cells: list[tuple[Cell, bool | None, str]] = []  # of the step under way
@@ -130,6 +131,12 @@ class Plain:
                 return f"{self._mark('excluded')}  {where}left out: {data['reason']}"
             case "waived":
                 return f"{where}{data['id']} waived: {data['reason']}"
+            case "included":
+                return f"{where}taken in again"
+            case "shell_started":
+                return f"{where}shell opened by {data['operator']}"
+            case "shell_ended":
+                return f"{where}shell left (exit {data['exit']})"
             case "debt_repaid":
                 return f"{self._mark('ok')}  {where}repaid: {data['id']}"
             case "step_done":
@@ -269,12 +276,21 @@ class Plain:
             if question.confirm and choice is first:
                 continue
             if choice.key == "shell" and self.shell:
-                subprocess.call(self.shell(question.host))
+                self.shell(question.host, subprocess.call)
                 continue
-            text = ""
+            text = evidence = ""
             while choice.needs_text and not text:
                 text = self._line("reason> ")
-            return Reply(choice.key, text)
+            while choice.needs_evidence and not evidence:
+                evidence = self._lines("what shows it, pasted; a line with a dot alone ends it")
+            return Reply(choice.key, text, evidence)
+
+    def _lines(self, prompt: str) -> str:
+        lines: list[str] = []
+        print(prompt, file=self._err)
+        while (line := self._line("| ")) != ".":
+            lines.append(line)
+        return "\n".join(lines).strip()
 
     def _line(self, prompt: str) -> str:
         print(prompt, end="", file=self._err, flush=True)

@@ -108,13 +108,19 @@ def make(
     *,
     hosts: Collection[str] = (),
     without: Collection[str] = (),
+    granted: Collection[str] = (),
 ) -> Plan:
     """The plan of `step`; only for `hosts` where any are named, never for those in `without`.
+
+    `granted` are the ids of actions that count as done whatever was read.
 
     RunbookError where two actions, or two debts, share an id: the journal could not tell them
     apart.
     """
-    stages = tuple(make_stage(s, site, facts, hosts=hosts, without=without) for s in step.stages)
+    stages = tuple(
+        make_stage(s, site, facts, hosts=hosts, without=without, granted=granted)
+        for s in step.stages
+    )
     plan = Plan(step, stages)
     twice = [name for name, n in Counter(a.id for a in plan.actions).items() if n > 1]
     debts = Counter(a.opens.id for a in plan.actions if a.opens)
@@ -131,6 +137,7 @@ def make_stage(
     *,
     hosts: Collection[str] = (),
     without: Collection[str] = (),
+    granted: Collection[str] = (),
 ) -> StagePlan:
     """What `stage` would do now; `hosts` narrow a roll-out, other stages belong to the whole."""
     only = hosts if stage.rollout else ()
@@ -141,6 +148,8 @@ def make_stage(
     def asked(planned: Action | Later) -> bool:
         # What is not known of, or done for, a host that nobody asked for can wait.
         about = planned.about if isinstance(planned, Action) else planned.host
+        if isinstance(planned, Action) and planned.id in granted:
+            return False
         return about not in without and (not hosts or about in ("", *hosts))
 
     planned = [p for p in stage.plan(site, facts) if wanted(p.host) and asked(p)]

@@ -124,6 +124,7 @@ class Choice:
     key: str  # "approve", "retry", "skip", ...
     label: str
     needs_text: bool = False  # a reason is demanded
+    needs_evidence: bool = False  # and several lines that show it
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +144,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The operator's answer: the choice's key and, where demanded, a text."""
+    """The operator's answer: the choice's key and, where demanded, a text and evidence for it."""
 
     key: str
     text: str = ""
+    evidence: str = ""
 
 
 class Face(Protocol):
@@ -178,8 +180,12 @@ class Mission(Protocol):
         """Start nothing more and end; jobs already on the hosts go on. Callable from any thread."""
         ...
 
-    def shell(self, host: str) -> list[str]:
-        """The argument vector of an interactive ssh to the host, through the same jump hosts."""
+    def shell(self, host: str, start: Callable[[list[str]], int]) -> int:
+        """An interactive ssh to the host, through the same jump hosts; answers its exit status.
+
+        `start` runs the argument vector it is given and waits for its end. That there was a
+        shell, from when to when, is journalled; what is typed there is not.
+        """
         ...
 
     def transcript(self, step: str, host: str) -> Path:

@@ -131,8 +131,10 @@ def _status(state: RunState, site: Site, as_json: bool, *, at_work: bool) -> int
         # Not even the process that does it knows how it will end.
         word = _word(action.status if at_work else Status.UNKNOWN)
         _say(f"{word} {action.host}: {action.title}  {action.note}".rstrip())
+    for action in state.attested():
+        _say(f"{_word(Status.ATTESTED)} {action.host}: {action.title}  {action.note}")
     for host, why in state.excluded.items():
-        _say(f"{_word(Status.EXCLUDED)} {host}: {why}")
+        _say(f"{_word(Status.EXCLUDED)} {host}: {why}; pmrunbook include {host} takes it in again")
     for debt in state.debts.values():
         _say(f"! open      {debt.host}: {debt.title}, since {_when(debt.since)}")
     _say(*_serving(state, site))

@@ -30,6 +30,8 @@ class ActionState:
     ended: float = 0.0
     exit: int | None = None
     note: str = ""
+    run: str = ""  # the one that told how it ended
+    evidence: str = ""  # what was pasted by whom attests it
     attempts: int = 1
     earlier: tuple[ActionState, ...] = ()
     """Attempts before it that may have left something, the newest first: undo goes back past them,
@@ -134,6 +136,16 @@ class RunState:
         return tuple(
             a for s in self.steps.values() for a in s.actions.values() if a.status in open_
         )
+
+    def attested(self) -> tuple[ActionState, ...]:
+        """Actions a person says are done, where nothing that was read says so."""
+        all_ = (a for s in self.steps.values() for a in s.actions.values())
+        return tuple(a for a in all_ if a.status is Status.ATTESTED)
+
+    def granted(self, step_id: str) -> tuple[str, ...]:
+        """The ids of a step's actions that count as done in this run because a person says so."""
+        actions = self.step(step_id).actions.values()
+        return tuple(a.id for a in actions if a.status is Status.ATTESTED and a.run == self.run)
 
     def step(self, step_id: str) -> StepState:
         return self.steps.setdefault(step_id, StepState(step_id))
@@ -255,7 +267,8 @@ def _end(state: RunState, event: Event, data: Data) -> None:
         return
     action.status = Status(data["status"])
     action.ended, action.exit = event.at, data.get("exit")
-    action.note = str(data.get("note", ""))
+    action.note, action.run = str(data.get("note", "")), state.run
+    action.evidence = str(data.get("evidence", ""))
     host = state.host(event.host)
     host.status, host.since = action.status, event.at
     host.error = "" if action.status is Status.OK else action.note
@@ -320,12 +333,18 @@ def _excluded(state: RunState, event: Event, data: Data) -> None:
     state.host(event.host).status = Status.EXCLUDED
 
 
+def _included(state: RunState, event: Event, data: Data) -> None:
+    state.excluded.pop(event.host, None)
+    state.host(event.host).status = Status.PENDING
+
+
 def _step_done(state: RunState, event: Event, data: Data) -> None:
     step = state.step(event.step)
     step.status, step.why, step.ended = Status(data["status"]), str(data.get("why", "")), event.at
     step.stage = ""
     with_ = (str(state.begun.get("inventory", "")), str(state.begun.get("runbook", "")))
-    step.proved_with = with_ if step.status is Status.OK else ("", "")
+    proved = step.status is Status.OK and not state.granted(step.id)
+    step.proved_with = with_ if proved else ("", "")
 
 
 def _asked(state: RunState, event: Event, data: Data) -> None:
@@ -381,6 +400,7 @@ _HANDLERS = {
     "debt_repaying": _debt_repaying,
     "debt_repaid": _debt_repaid,
     "excluded": _excluded,
+    "included": _included,
     "step_done": _step_done,
     "asked": _asked,
     "answered": _answered,

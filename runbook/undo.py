@@ -30,6 +30,7 @@ from runbook.state import ActionState, RunState
 from runbook.symbols import count
 
 PREFIX = "undo:"
+DONE = (Status.OK, Status.ATTESTED, Status.UNKNOWN)  # or may be
 
 
 def stage_of(action: str) -> str:
@@ -46,7 +47,7 @@ def undo_plan(step: Step, state: RunState) -> Plan:
     )
     for past in done:
         undo = past.action["undo"]
-        if undo["kind"] == "Irreversible" and past.status in (Status.OK, Status.UNKNOWN):
+        if undo["kind"] == "Irreversible" and past.status in DONE:
             raise StateRefuses(
                 f"{past.title} cannot be undone: {undo['reason']}",
                 host=past.host,

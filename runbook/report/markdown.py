@@ -75,6 +75,9 @@ def as_markdown(events: Iterable[Event], site: Site, *, at_work: bool = False) -
             "",
             "Left out: " + "; ".join(f"{h} ({_cell(w)})" for h, w in state.excluded.items()),
         ]
+    if word := state.attested():
+        lines += ["", "Attested, not verified:", ""]
+        lines += [f"- {a.host}: {_cell(a.title)}: {_cell(a.note)}" for a in word]
     if state.debts:
         lines += ["", "Still open: " + "; ".join(d.title for d in state.debts.values())]
     return "\n".join([*lines, ""])
@@ -103,21 +106,31 @@ def _line(event: Event, data: Mapping[str, Any]) -> list[str]:
         case "start":
             return [f"- {at} {event.host}: {_cell(data['action']['title'])}", *_diff(data)]
         case "end" if data["status"] != "ok":
-            return [f"- {at} {event.host}: **{data['status']}** {_cell(data.get('note', ''))}"]
+            said = f"- {at} {event.host}: **{data['status']}** {_cell(data.get('note', ''))}"
+            return [said, *_fenced(str(data.get("evidence", "")))]
         case "check":
             said = ": ".join(_cell(x) for x in (data["title"], data["observed"]) if x)
             return [f"- {at} {verdict(data['ok']).word}: {said}"]
         case "excluded":
             return [f"- {at} left out {event.host}: {_cell(data['reason'])}"]
+        case "included":
+            return [f"- {at} taken in again {event.host}"]
+        case "shell_started":
+            return [f"- {at} shell on {event.host} opened by {_cell(data['operator'])}"]
+        case "shell_ended":
+            return [f"- {at} shell on {event.host} left (exit {data['exit']})"]
         case "step_done":
             return [f"- {at} {data['status']} {_cell(data['why'])}".rstrip()]
     return []
 
 
 def _diff(data: Mapping[str, Any]) -> list[str]:
-    diff = str(data["action"]["diff"])
-    if not diff:
+    return _fenced(str(data["action"]["diff"]), "diff")
+
+
+def _fenced(text: str, kind: str = "") -> list[str]:
+    if not text:
         return []
-    # A fence longer than any the file itself may hold.
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", diff)), default=0))
-    return ["", f"  {fence}diff", *(f"  {line}" for line in diff.splitlines()), f"  {fence}", ""]
+    # A fence longer than any the text itself may hold.
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return ["", f"  {fence}{kind}", *(f"  {line}" for line in text.splitlines()), f"  {fence}", ""]

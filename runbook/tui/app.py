@@ -24,7 +24,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input
 
-from runbook.errors import Exit
+from runbook.errors import Exit, RunbookError
 from runbook.ports import Mission, Reply
 from runbook.symbols import ascii_only
 from runbook.tui.desk import Change, Desk, Review
@@ -249,7 +249,6 @@ class RunbookApp(App[int]):
 
     def open_shell(self, host: str) -> None:
         """Give the terminal to an interactive ssh; the engine goes on meanwhile."""
-        argv = self.desk.mission.shell(host)
         loop = asyncio.get_running_loop()
         with self.suspend():
             # Ctrl+C is the shell's while it has the terminal. Not SIG_IGN: that is inherited.
@@ -257,9 +256,9 @@ class RunbookApp(App[int]):
             signal.signal(signal.SIGINT, lambda *_: None)
             try:
                 print(f"Shell on {host}; leave it to come back.", file=sys.__stderr__)
-                subprocess.run(argv, stdout=sys.__stderr__, check=False)
-            except OSError as error:
-                self.tell(f"{argv[0]}: {error.strerror}", "error")
+                self.desk.mission.shell(host, _on_terminal)
+            except (OSError, RunbookError) as error:
+                self.tell(str(error), "error")
             finally:
                 loop.add_signal_handler(signal.SIGINT, self._told_to_end)
         self.refresh()
@@ -337,6 +336,10 @@ class RunbookApp(App[int]):
         self.desk.mission.stop()
         self.desk.feed.close()
         self.desk.feed.questions.clear()
+
+
+def _on_terminal(argv: list[str]) -> int:
+    return subprocess.run(argv, stdout=sys.__stderr__, check=False).returncode
 
 
 def _keys(app: RunbookApp) -> Iterable[Part]:

@@ -344,6 +344,12 @@ def _sentence(state: RunState, event: Event) -> tuple[Part, ...]:
             return (("✗ unreachable ", "bad"), f"{event.host}: {data['error']}")
         case "excluded":
             return (("⊘ excluded ", "warn"), f"{event.host}: {data.get('reason', '')}")
+        case "included":
+            return (("included ", "good"), f"{event.host}: taken in again")
+        case "shell_started":
+            return (("shell ", "dim"), f"{event.host}: opened by {data['operator']}")
+        case "shell_ended":
+            return (("shell ", "dim"), f"{event.host}: left, exit {data['exit']}")
         case "debt_repaid":
             return (("repaid ", "good"), f"{event.host}: {data['id']}")
         case "answered":

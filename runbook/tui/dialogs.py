@@ -9,8 +9,9 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.message import Message
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Input, Static, TextArea
 
 from runbook.ports import Choice, Question, Reply
 from runbook.tui import wording
@@ -89,6 +90,22 @@ class Dialog(ModalScreen[R], Generic[R]):
         self.dismiss(None)
 
 
+class Pasted(TextArea):
+    """Several lines that the operator pastes or types, until they say that it is all."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+s", "done", "Done", id="dialog.done")]
+
+    class Done(Message):
+        """It is all there."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def action_done(self) -> None:
+        self.post_message(self.Done(self.text))
+
+
 class Asking(Dialog[Reply]):
     """A question of the engine's; dismissed with the reply, or with None for "not now"."""
 
@@ -103,14 +120,17 @@ class Asking(Dialog[Reply]):
         )
         self._taking: Choice | None = None  # the choice whose text is being typed
         self._wants = ""  # "confirm" | "text" | "secret"
+        self._reason = ""  # typed already, while what shows it is being pasted
 
     def between(self) -> ComposeResult:
         yield Static("", id="demand", markup=False)
         yield Sealed(id="typed")
+        yield Pasted(id="pasted")
 
     def ready(self) -> None:
         self.query_one("#demand").display = False
         self.query_one("#typed").display = False
+        self.query_one("#pasted").display = False
         if self.question.kind == "secret" and self.question.choices:
             self._taking = self.question.choices[0]
             self._demand("secret", "It is used and not kept.")
@@ -169,17 +189,33 @@ class Asking(Dialog[Reply]):
                 self._demand("text", "A reason is needed; it is written down.")
             case "confirm":
                 self.dismiss(Reply(choice.key))
+            case "text" if choice.needs_evidence:
+                self._demand_evidence(text.strip())
             case "text":
                 self.dismiss(Reply(choice.key, text.strip()))
             case _:
                 self.dismiss(Reply(choice.key, text))
 
+    def _demand_evidence(self, reason: str) -> None:
+        self._reason = reason
+        said = "Paste what shows it: a command and what it printed. ^s when it is there."
+        self.query_one("#demand", Static).update(self.desk.look.block((said, "warn")))
+        self.query_one("#typed").display = False
+        pasted = self.query_one("#pasted", Pasted)
+        pasted.display = True
+        pasted.focus()
+
+    @on(Pasted.Done)
+    def pasted_done(self, message: Pasted.Done) -> None:
+        if self._taking and message.text.strip():
+            self.dismiss(Reply(self._taking.key, self._reason, message.text.strip()))
+
     def action_back(self) -> None:
         """Out of the typing first, then out of the dialog."""
-        typed = self.query_one("#typed", Sealed)
-        if typed.has_focus and self.question.kind != "secret":
+        typed, pasted = self.query_one("#typed", Sealed), self.query_one("#pasted", Pasted)
+        if (typed.has_focus or pasted.has_focus) and self.question.kind != "secret":
             typed.value = ""
-            typed.display = self.query_one("#demand").display = False
+            typed.display = pasted.display = self.query_one("#demand").display = False
             self.query_one("#choices").focus()
         else:
             typed.value = ""

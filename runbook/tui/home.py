@@ -32,7 +32,7 @@ IN_BAR = (
     ("good", (Status.OK, Status.SKIPPED, Status.UNDONE)),
     ("busy", (Status.RUNNING,)),
     ("bad", (Status.FAILED,)),
-    ("warn", (Status.UNKNOWN, Status.WAITING, Status.BLOCKED, Status.EXCLUDED)),
+    ("warn", (Status.UNKNOWN, Status.WAITING, Status.BLOCKED, Status.EXCLUDED, Status.ATTESTED)),
     ("dim", (Status.PENDING,)),
 )
 NEEDY = (Status.FAILED, Status.UNKNOWN, Status.WAITING, Status.BLOCKED)

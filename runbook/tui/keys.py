@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 
 from runbook.tui.app import RunbookApp, key_name
-from runbook.tui.dialogs import Asking
+from runbook.tui.dialogs import Asking, Pasted
 from runbook.tui.home import Home
 from runbook.tui.hosts import HostsView
 from runbook.tui.log import LogView, Window
@@ -34,6 +34,7 @@ PLACES: tuple[tuple[str, type[DOMNode]], ...] = (
     ("Log", LogView),
     ("Text of a log", Window),
     ("Dialogs", Asking),
+    ("Pasting into a dialog", Pasted),
 )
 
 OPENING = """\

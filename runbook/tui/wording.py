@@ -150,6 +150,8 @@ def attempt(look: Look, state: ActionState) -> list[Part]:
     tries = f"  attempt {state.attempts}" if state.attempts > 1 else ""
     note = f"{state.note}\n" if state.note else ""
     said: list[Part] = [look.word(mark), f"  {took}{exit_}{tries}\n{note}\n"]
+    if state.evidence:
+        said += [("what was shown for it\n", "dim"), f"{state.evidence}\n\n"]
     return [*said, *action(state.action)]
 
 

@@ -42,6 +42,7 @@ from runbook.model import (
 )
 from runbook.ports import Job, JobState, Outcome, Question, Reply
 from runbook.recorder import Recorder
+from runbook.state import ActionState
 from runbook.undo import Undo
 
 RUN = "run1"
@@ -139,7 +140,8 @@ class Scripted(list[str]):
         self.asked.append(question)
         key, _, text = (self.pop(0) if self else "approve").partition(":")
         assert key in {c.key for c in question.choices}, (key, question)
-        return Reply(key, text)
+        reason, _, evidence = text.partition("|")
+        return Reply(key, reason, evidence)
 
 
 def site(*names: str, rollout: Rollout = Rollout(batch=2)) -> Site:
@@ -291,6 +293,7 @@ def make(
     topic: str = "",
     asked: tuple[str, ...] = (),
     inventory: str = "i" * 64,
+    attested: tuple[ActionState, ...] = (),
 ) -> Run:
     face = Scripted() if face is None else face
     journal = journal or (Journal(folder) if folder else None)
@@ -315,7 +318,7 @@ def make(
         Holder("me", "here", "test", run),
         lambda host: None,
     )
-    options = Options(mode, asked, hosts, "me", topic)
+    options = Options(mode, asked, hosts, "me", topic, attested)
     engine = Engine(site, runbook, recorder, crew, options, lock, undo.run)
     recorder.emit(
         "run_started",

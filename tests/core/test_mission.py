@@ -13,11 +13,13 @@ from typing import cast
 import pytest
 
 from runbook import cli, mission
-from runbook.errors import Exit
-from runbook.journal import Journal, site_folder
+from runbook.errors import Exit, UsageError
+from runbook.journal import Journal, read, site_folder
 from runbook.mission import Mission
 from runbook.model import Event, Runbook, Site
 from runbook.plain import Plain
+from runbook.recorder import Recorder
+from runbook.state import RunState, fold
 from tests.core.estate import TWO, Scripted, site
 
 
@@ -115,6 +117,42 @@ def test_a_new_run_is_refused_while_an_outcome_is_unknown_or_a_debt_open() -> No
     assert "1 unknown outcome and 1 open debt" in said
 
 
+def test_a_shell_is_noted_with_its_end_during_a_run_and_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    past()
+    visit = Mission(HERE, BOOK, "run")
+    argv: list[str] = []
+    assert visit.shell("h1", lambda words: argv.extend(words) or 3) == 3  # type: ignore[func-returns-value]
+    assert argv[0] == "ssh"
+    recorder = visit._recorder = Recorder(Scripted())
+    assert visit.shell("h1", lambda words: 0) == 0
+    assert recorder.state.events == 2
+    events = read(site_folder(HERE.name) / "journal.jsonl")[0]
+    assert [(e.kind, e.host, e.data.get("exit")) for e in events[1:]] == [
+        ("shell_started", "h1", None),
+        ("shell_ended", "h1", 3),
+    ]
+    Mission(HERE, BOOK, "verify").shell("h1", lambda words: 0)  # keeps no journal
+    assert len(read(site_folder(HERE.name) / "journal.jsonl")[0]) == 3
+
+
+def test_only_what_was_left_out_is_taken_in_again(capsys: pytest.CaptureFixture[str]) -> None:
+    past(Event("excluded", 2.0, host="h1", data={"reason": "broken"}))
+    with pytest.raises(UsageError, match="h2 is not left out") as refused_:
+        mission.include(HERE, ("h1", "h2"))
+    assert refused_.value.hint == "left out: h1"
+    assert mission.include(HERE, ("h1",)) == Exit.DONE
+    events = read(site_folder(HERE.name) / "journal.jsonl")[0]
+    assert fold(events).excluded == {}
+    assert events[-1].data["by"] == mission.operator()
+
+
+def test_what_is_left_out_attested_or_open_is_said_at_the_end() -> None:
+    state = RunState(excluded={"h1": "broken"})
+    assert mission._done(state) == (Exit.DONE, "done; 1 host left out", "pmrunbook status")
+
+
 def test_a_runbook_knows_the_code_of_a_sites_own_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,8 +185,8 @@ class Waits:
     def stop(self) -> None:
         self.told.set()
 
-    def shell(self, host: str) -> list[str]:
-        return []
+    def shell(self, host: str, start: object) -> int:
+        return 0
 
 
 def test_a_signal_stops_a_plain_run_and_is_the_callers_again_afterwards() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from tempfile import NamedTemporaryFile
 
 import pytest
 
 from runbook.errors import Waiting
 from runbook.model import Event
 from runbook.plain import Plain
-from runbook.ports import Choice, Question
+from runbook.ports import Choice, Question, Reply
 from tests.core.estate import NAMES, ROLL, TWO, Fleet, Scripted, holds, make, site
 
 APPROVE = Question(
@@ -51,6 +52,28 @@ def test_a_failure_ends_the_run_unless_a_flag_says_otherwise() -> None:
     assert Plain(on_failure="exclude").ask(FAILED).key == "exclude"
     again = Plain(on_failure="retry", err=io.StringIO())
     assert [again.ask(FAILED).key, again.ask(FAILED).key] == ["retry", "quit"]
+
+
+def test_a_word_is_typed_with_its_reason_and_what_shows_it_until_a_dot() -> None:
+    """A shell in between is left to whoever journals it."""
+    attest = Choice("attest", "Attested", needs_text=True, needs_evidence=True)
+    question = Question("attest", "h1: x", "", (Choice("shell", "Shell"), attest), host="h1")
+    with NamedTemporaryFile("w+") as typed:
+        typed.write("1\n2\n\nby hand\n.\n$ get a\n1\n.\n")
+        typed.seek(0)
+        face = Plain(interactive=True, err=io.StringIO(), stdin=typed)
+        visits: list[str] = []
+        face.shell = lambda host, start: visits.append(host) or 0  # type: ignore[func-returns-value]
+        reply = face.ask(question)
+    assert reply == Reply("attest", "by hand", "$ get a\n1")
+    assert visits == ["h1"]
+
+
+def test_nobody_attests_without_a_terminal() -> None:
+    attest = Choice("attest", "Attested", needs_text=True, needs_evidence=True)
+    question = Question("attest", "h1: x", "", (attest,), host="h1")
+    with pytest.raises(Waiting):
+        Plain(yes=True, on_failure="retry", err=io.StringIO()).ask(question)
 
 
 def test_json_is_the_events() -> None:

@@ -316,9 +316,9 @@ class ScriptedMission:
         record("stopped")
         self.stopped.set()
 
-    def shell(self, host: str) -> list[str]:
+    def shell(self, host: str, start: Callable[[list[str]], int]) -> int:
         said = f"echo this is a shell on {host}; read line; echo shell $line >>$SCENARIO_RECORD"
-        return ["sh", "-c", said]
+        return start(["sh", "-c", said])
 
     def transcript(self, step: str, host: str) -> Path:
         return self._folder / f"{step}-{host}.log"
@@ -531,6 +531,23 @@ TRUST = Question(
     host="agent01.example.com",
 )
 
+ATTEST = Question(
+    "attest",
+    "agent01.example.com: server = puppet-ca.example.com",
+    "The host, read again, still needs it. It may count as attested: shown so to the end, "
+    "and never as verified.",
+    (
+        Choice("back", "It is not done: back"),
+        Choice(
+            "attest",
+            "Count it as done, attested and not verified; says why, and shows it",
+            needs_text=True,
+            needs_evidence=True,
+        ),
+    ),
+    host="agent01.example.com",
+)
+
 SCENARIOS: dict[str, Callable[[], Script_]] = {
     "whole": lambda: Script_(whole),
     "running": lambda: Script_(running),
@@ -544,6 +561,7 @@ SCENARIOS: dict[str, Callable[[], Script_]] = {
     "compared": lambda: Script_(compared, mode="verify"),
     "secret": lambda: Script_(ask(PROMPT)),
     "trust": lambda: Script_(ask(TRUST)),
+    "attest": lambda: Script_(ask(ATTEST)),
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 from textual.widgets import Input
 
 from runbook.model import Status
+from runbook.ports import Reply
 from runbook.tui.dialogs import Asking, Help, Leaving
 from runbook.tui.home import Home
 from runbook.tui.hosts import HostsView
@@ -65,6 +66,18 @@ SCREENS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     ),
     "secret": ("secret", (("", "sudo password for operator"),)),
     "trust": ("trust", (("", "SHA256:47DEQ"),)),
+    "attest": (
+        "attest",
+        (
+            ("", "still needs it"),
+            ("down", ""),
+            ("down", ""),
+            ("enter", "why?"),
+            ("x", "x"),
+            ("enter", "Paste what shows it"),
+            ("y", "y"),
+        ),
+    ),
     "hostile": ("hostile", (("", "Not now"),)),
     "resumed": ("resumed", (("", "ok"),)),
 }
@@ -172,6 +185,22 @@ def test_a_reason_is_needed_and_handed_over(tmp_path: Path, record: Record) -> N
             await seat.press(*"broken", "enter")
             await seat.see("Done.", "Left out", "agent02.example.com: broken")
             assert record() == ["approve", "exclude broken"]
+
+    play(work)
+
+
+def test_a_word_needs_a_reason_and_what_shows_it(tmp_path: Path, record: Record) -> None:
+    async def work() -> None:
+        async with seated("attest", tmp_path) as seat:
+            await seat.see("still needs it")
+            pending = seat.app.desk.feed.questions[0]
+            await seat.press("down", "down", "enter", *"by", "enter")
+            await seat.see("Paste what shows it")
+            await seat.press("ctrl+s")
+            assert not pending.reply.done()
+            await seat.press(*"one", "enter", *"two", "ctrl+s")
+            await seat.see("ended with exit code 1")
+            assert pending.reply.result() == Reply("attest", "by", "one\ntwo")
 
     play(work)
 
