@@ -60,10 +60,13 @@ def parser(*, lab_too: bool = True) -> argparse.ArgumentParser:
     _json(log)
     log.add_argument("of", nargs="?", default="", metavar="HOST")
     _report(verbs.add_parser("report", help="the evidence of all runs: a page, or for programs"))
-    undo = verbs.add_parser("undo", help="take a step back from the backups on the hosts")
+    undo = verbs.add_parser("undo", help="take back a step, or all down to one, from the backups")
     _common(undo, again=True)
     _answers(undo, again=True)
-    undo.add_argument("steps", nargs=1, metavar="STEP")
+    undo.add_argument("steps", nargs="?", metavar="STEP")
+    undo.add_argument(
+        "--to", metavar="STEP", help="all that was done in this step and after it, the last first"
+    )
     undo.add_argument("--dry-run", action="store_true", help="show what would be taken back")
     include = verbs.add_parser("include", help="take a host in again that was left out")
     _common(include, again=True)
@@ -290,7 +293,11 @@ def _mission(args: argparse.Namespace, site: Site) -> int:
         mode = "repay"
     if args.topic == "undo" and args.dry_run:
         mode = "undo-dry-run"
-    steps = tuple(args.steps) if args.topic == "undo" else tuple(args.step)
+    steps = tuple(args.step)
+    if args.topic == "undo":
+        steps = tuple(name for name in (args.steps, args.to) if name)
+        if len(steps) != 1:
+            raise UsageError("undo takes one STEP, or --to STEP")
     unknown = [name for name in args.host if name not in {h.name for h in site.hosts}]
     if unknown:
         raise UsageError(f"{unknown[0]} is not in the inventory", hint=f"look at {site.source}")
@@ -305,6 +312,7 @@ def _mission(args: argparse.Namespace, site: Site) -> int:
         hosts=tuple(args.host),
         new=args.new,
         topic=topic,
+        down_to=args.topic == "undo" and bool(args.to),
     )
     # Textual draws on stderr; a screen needs both ends to be a terminal.
     terminal = sys.stdin.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

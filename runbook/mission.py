@@ -88,7 +88,9 @@ class Mission:
         hosts: tuple[str, ...] = (),
         new: bool = False,
         topic: str = "",
+        down_to: bool = False,
     ) -> None:
+        """`down_to`: an undo takes back the steps after the one asked for as well."""
         self.site = site
         self.runbook = runbook
         self.mode = mode
@@ -96,6 +98,7 @@ class Mission:
         self._hosts = hosts
         self._new = new
         self._topic = topic
+        self._down_to = down_to
         self._folder = site_folder(site.name)
         self._crew: Crew | None = None
         self._stopped = False
@@ -230,16 +233,14 @@ class Mission:
     ) -> tuple[Exit, str, str]:
         undo = Undo(self.runbook, recorder, crew, operator())
         if self.mode == "undo-dry-run":
-            for step in self._steps:
-                undo.run(step, dry=True)
-            return Exit.DONE, "nothing was changed", f"pmrunbook undo {self._steps[0]}"
+            self._take_back(undo, dry=True)
+            return Exit.DONE, "nothing was changed", self._undoing()
         if lock and self.mode in ("undo", "repay"):
             lock.take()
             try:
                 if self.mode == "repay":
                     return _repay(recorder, crew)
-                for step in self._steps:
-                    undo.run(step)
+                self._take_back(undo)
             finally:
                 lock.release()
             return Exit.DONE, "taken back", ""
@@ -261,7 +262,15 @@ class Mission:
         return _done(recorder.state)
 
     def _way_on(self) -> str:
-        return f"pmrunbook undo {self._steps[0]}" if self.mode == "undo" else "pmrunbook --resume"
+        return self._undoing() if self.mode == "undo" else "pmrunbook --resume"
+
+    def _undoing(self) -> str:
+        return f"pmrunbook undo {'--to ' if self._down_to else ''}{self._steps[0]}"
+
+    def _take_back(self, undo: Undo, *, dry: bool = False) -> None:
+        take = undo.down_to if self._down_to else undo.run
+        for step in self._steps:
+            take(step, dry=dry)
 
     def _begin(self, past: RunState) -> str:
         """The id of this run, or why it may not begin."""

@@ -6,7 +6,7 @@ durable job and journalled like every other action, so a broken undo is resumed 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 
 from runbook import shell
@@ -30,7 +30,7 @@ from runbook.state import ActionState, RunState
 from runbook.symbols import count
 
 PREFIX = "undo:"
-DONE = (Status.OK, Status.ATTESTED, Status.UNKNOWN)  # or may be
+DONE = (Status.OK, Status.ATTESTED, Status.UNKNOWN, Status.RUNNING)  # or may be
 
 
 def stage_of(action: str) -> str:
@@ -115,18 +115,37 @@ class Undo:
         self._crew = crew
         self._operator = operator
 
-    def run(self, step_id: str, *, dry: bool = False) -> None:
-        """Take `step_id` back. StateRefuses where a later step stands on it."""
-        try:
-            step = self._runbook.step(step_id)
-        except KeyError:
-            known = ", ".join(s.id for s in self._runbook.steps)
-            raise UsageError(f"there is no step {step_id}", hint=f"steps: {known}") from None
-        self._refuse_if_needed(step)
+    def down_to(self, step_id: str, *, dry: bool = False) -> None:
+        """Take back all that was done in `step_id` and after it, the last step first.
+
+        StateRefuses before anything is touched where something on that way cannot be undone.
+        """
+        first = self._runbook.steps.index(self._step(step_id))
+        steps = [
+            step
+            for step in reversed(self._runbook.steps[first:])
+            if step.id == step_id or self._rec.state.step(step.id).actions
+        ]
+        for number, step in enumerate(steps):
+            self._resolve(step)
+            try:
+                undo_plan(step, self._rec.state)
+            except StateRefuses as error:
+                after = f"pmrunbook undo --to {steps[number - 1].id} goes as far as possible"
+                raise StateRefuses(
+                    f"step {step.id} stays: {error.what}",
+                    host=error.host,
+                    hint=after if number else error.hint,
+                ) from error
+        for number, step in enumerate(steps):
+            self.run(step.id, dry=dry, gone=[s.id for s in steps[:number]] if dry else ())
+
+    def run(self, step_id: str, *, dry: bool = False, gone: Collection[str] = ()) -> None:
+        """Take `step_id` back. StateRefuses where a later step stands on it that is not `gone`."""
+        step = self._step(step_id)
+        self._refuse_if_needed(step, gone)
         self._rec.emit("step_started", step.id, title=f"take back: {step.title}")
-        for state in self._rec.state.unknown():
-            if state.step == step.id:
-                self._crew.resolve(state)
+        self._resolve(step)
         plan = undo_plan(step, self._rec.state)
         self._rec.emit("planned", step.id, **plan.summary())
         if dry:
@@ -147,11 +166,24 @@ class Undo:
             status, why = Status.UNDONE, "" if plan.actions else "nothing to take back"
         self._rec.emit("step_done", step.id, status=status.value, why=why)
 
-    def _refuse_if_needed(self, step: Step) -> None:
-        for other in self._runbook.steps:
+    def _step(self, step_id: str) -> Step:
+        try:
+            return self._runbook.step(step_id)
+        except KeyError:
+            known = ", ".join(s.id for s in self._runbook.steps)
+            raise UsageError(f"there is no step {step_id}", hint=f"steps: {known}") from None
+
+    def _resolve(self, step: Step) -> None:
+        for state in self._rec.state.unknown():
+            if state.step == step.id:
+                self._crew.resolve(state)
+
+    def _refuse_if_needed(self, step: Step, gone: Collection[str]) -> None:
+        for other in (s for s in self._runbook.steps if s.id not in gone):
             if step.id in other.needs and self._rec.state.step(other.id).actions:
                 raise StateRefuses(
-                    f"step {other.id} stands on {step.id}", hint=f"pmrunbook undo {other.id}"
+                    f"step {other.id} stands on {step.id}",
+                    hint=f"pmrunbook undo {other.id}; or both: pmrunbook undo --to {step.id}",
                 )
 
     def _approve(self, plan: Plan) -> None:

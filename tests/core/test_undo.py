@@ -9,20 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from runbook import shell
+from runbook import cli, shell
+from runbook.errors import Exit, RunbookError, StateRefuses
 from runbook.model import (
     Action,
     Compensate,
     Event,
+    Facts,
+    Irreversible,
     Nothing,
     Restore,
     Script,
+    Site,
+    Stage,
+    Status,
     Step,
     WriteFile,
     plain,
 )
+from runbook.ports import JobState, Outcome
 from runbook.state import RunState, fold
 from runbook.undo import undo_plan
+from tests.core.estate import Fleet, Run, Scripted, make, reads, site, wants
 
 STEP = Step("step", "Step", "", lambda site, host: ())
 
@@ -108,3 +116,95 @@ def test_every_way_there_is_taken_back_the_newest_first() -> None:
 def test_what_is_compensated_is_compensated_once() -> None:
     action = Action("s/h/x", "h", "x", Script("x"), Compensate("back"))
     assert scripts(fold([*done(1, action), *done(2, action)])) == ["back"]
+
+
+# --- several steps --------------------------------------------------------------------------------
+
+
+def chapter(name: str, *needs: str, **more: object) -> Step:
+    """A step that sets a key of its own name, on every host."""
+    stage = Stage("do", "Do", wants("do", name, "1", **more))
+    return Step(name, name, "", reads(name), stages=(stage,), needs=needs)
+
+
+THREE = (chapter("one"), chapter("two", "one"), chapter("three"))
+
+
+def ran(*steps: Step, face: Scripted | None = None) -> tuple[Fleet, Run]:
+    estate = Fleet("h1", "h2")
+    run = make(estate, site("h1", "h2"), *steps, face=face)
+    run.engine.run()
+    for host in estate.hosts.values():
+        host.ran.clear()
+    return estate, run
+
+
+def test_down_to_a_step_takes_back_what_came_after_it_the_last_first() -> None:
+    estate, run = ran(*THREE)
+    run.undo.down_to("two")
+    assert estate.hosts["h1"].ran == ["drop three", "drop two"]
+    assert estate.hosts["h1"].values == {"one": "1"}
+    statuses = [run.recorder.state.step(s.id).status for s in THREE]
+    assert statuses == [Status.OK, Status.UNDONE, Status.UNDONE]
+    # Each plan was shown and approved for itself.
+    assert [q.step for q in run.face.asked[-2:]] == ["three", "two"]
+
+
+def test_a_step_nobody_went_through_is_passed_over_on_the_way() -> None:
+    estate, first = ran(THREE[0])
+    run = make(estate, site("h1", "h2"), *THREE)
+    run.recorder.state.steps.update(first.recorder.state.steps)
+    run.undo.down_to("one")
+    assert [q.step for q in run.face.asked] == ["one"]
+
+
+def test_nothing_is_taken_back_past_what_cannot_be_undone() -> None:
+    sent = Action("do/h1/mail", "h1", "mail everybody", Script("set mail 1"), Irreversible("sent"))
+
+    def plan(site: Site, facts: Facts) -> tuple[Action, ...]:
+        return () if facts.get("h1", "mail").ok else (sent,)
+
+    mail = Step("mail", "Mail", "", reads("mail"), stages=(Stage("do", "Do", plan),))
+    estate, run = ran(THREE[0], mail, THREE[2])
+    with pytest.raises(
+        StateRefuses, match="step mail stays: mail everybody cannot be undone"
+    ) as no:
+        run.undo.down_to("one")
+    assert no.value.hint.startswith("pmrunbook undo --to three")
+    assert all(host.ran == [] for host in estate.hosts.values())
+    run.undo.down_to("three")
+    assert estate.hosts["h2"].ran == ["drop three"]
+
+
+def test_a_dry_run_shows_all_of_it_and_touches_nothing() -> None:
+    estate, run = ran(*THREE)
+    run.face.events.clear()
+    run.undo.down_to("one", dry=True)
+    planned = [e for e in run.face.events if e.kind == "planned"]
+    assert [e.step for e in planned] == ["three", "two", "one"]
+    assert all(host.ran == [] for host in estate.hosts.values())
+
+
+def test_a_step_alone_is_refused_while_another_stands_on_it_and_the_way_on_is_named() -> None:
+    _, run = ran(*THREE)
+    with pytest.raises(StateRefuses, match="step two stands on one") as no:
+        run.undo.run("one")
+    assert "pmrunbook undo --to one" in no.value.hint
+
+
+def test_an_undo_that_fails_half_way_leaves_the_steps_before_it_alone() -> None:
+    estate, run = ran(*THREE)
+    failed = Outcome(JobState.DONE, 1, "no")
+    estate.hosts["h2"]._do = lambda command: failed  # type: ignore[method-assign]
+    run.face.extend(["approve", "quit"])
+    with pytest.raises(RunbookError):
+        run.undo.down_to("one")
+    assert estate.hosts["h1"].ran == ["drop three"]
+    assert estate.hosts["h1"].values == {"one": "1", "two": "1"}
+
+
+@pytest.mark.parametrize("words", [["undo"], ["undo", "a", "--to", "b"]])
+def test_an_undo_takes_one_step(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    inventory = Path(__file__).parents[2] / "inventories" / "minimal.yaml"
+    assert cli.main([*words, "-i", str(inventory)]) == Exit.USAGE
+    assert "one STEP, or --to STEP" in capsys.readouterr().err
