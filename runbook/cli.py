@@ -55,11 +55,14 @@ def parser(*, lab_too: bool = True) -> argparse.ArgumentParser:
     status = verbs.add_parser("status", help="where the last run stands")
     _common(status, again=True)
     _json(status)
+    _from_site(status)
     log = verbs.add_parser("log", help="what happened, or what one host said")
     _common(log, again=True)
     _json(log)
     log.add_argument("of", nargs="?", default="", metavar="HOST")
-    _report(verbs.add_parser("report", help="the evidence of all runs: a page, or for programs"))
+    report = verbs.add_parser("report", help="the evidence of all runs: a page, or for programs")
+    _report(report)
+    _from_site(report)
     undo = verbs.add_parser("undo", help="take back a step, or all down to one, from the backups")
     _common(undo, again=True)
     _answers(undo, again=True)
@@ -173,6 +176,14 @@ def _report(to: argparse.ArgumentParser) -> None:
     )
 
 
+def _from_site(to: argparse.ArgumentParser) -> None:
+    to.add_argument(
+        "--from-site",
+        action="store_true",
+        help="not of this machine's runs: of the site's, whoever ran them, from where its lock is",
+    )
+
+
 def _verify(to: argparse.ArgumentParser) -> None:
     _common(to, again=True)
     _answers(to, again=True)
@@ -183,7 +194,7 @@ def _verify(to: argparse.ArgumentParser) -> None:
         default="",
         metavar="TOPIC",
         help="only this: code (every server has the same), catalogs (every server compiles the "
-        "same)",
+        "same), journal (nothing that was written down was changed or is gone)",
     )
 
 
@@ -219,6 +230,14 @@ def _command(args: argparse.Namespace, arguments: list[str]) -> int:
     from runbook.inventory import load
 
     site = load(file)
+    if getattr(args, "from_site", False):
+        enter_network(site, arguments)
+        from runbook import reading
+        from runbook.handover import fetch
+        from runbook.mission import load_runbook
+
+        there = fetch(site, load_runbook(args.runbook).lock_host(site))
+        return reading.command(args, site, there)
     if args.topic in ("status", "log", "report") or (args.topic == "debts" and not args.repay):
         from runbook import reading
 
@@ -243,6 +262,11 @@ def _command(args: argparse.Namespace, arguments: list[str]) -> int:
         from runbook.locking import command
 
         return command(args, site)
+    if args.topic == "verify" and args.what == "journal":
+        from runbook.handover import verify_journal
+        from runbook.mission import load_runbook
+
+        return verify_journal(site, load_runbook(args.runbook).lock_host(site))
     return _mission(args, site)
 
 

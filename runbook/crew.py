@@ -212,6 +212,8 @@ class Crew:
         job = job or self._new_job()
         self.touched.add(action.host)
         self._rec.emit("start", step, action.host, action.id, job=job, action=plain(action))
+        if self.stop.is_set():  # the lock was found lost when the site was told of it
+            raise Stopped("stopped before it was begun")
         return job
 
     def _follow(self, step: str, action: Action, job: Job) -> Failure | None:

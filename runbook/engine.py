@@ -36,13 +36,15 @@ from runbook.undo import PREFIX
 
 
 class Lock(Protocol):
-    """The site's lock; `take` raises Locked. Once it is `lost` nothing more may be changed."""
+    """The site's lock; `take` raises Locked. Once it is `lost` nothing more may be changed.
 
-    lost: bool
+    Whoever made it gives it back, after the end of the run was written down.
+    """
+
+    @property
+    def lost(self) -> bool: ...
 
     def take(self) -> None: ...
-
-    def release(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,9 @@ class Engine:
     def run(self) -> None:
         """Every step that is due, in order; returns when all are done, raises otherwise."""
         try:
-            if self._mode == "resume":
+            if self._mode == "resume" or self._rec.state.debts:
                 # The run that broke off left its lock: ours to hold, and to give back in the end.
+                # What is temporary, whoever opened it, has to be repaid.
                 self._take_lock()
             self._clear_unknown()
             self._scout.begin(self._due)
@@ -347,17 +350,10 @@ class Engine:
             self._locked = True
 
     def _leave(self) -> None:
-        """Repay what can be repaid and give the lock back, however the run ended."""
-        if not self._locked or not self._lock:
-            return
-        try:
-            self._repay()
-        finally:
+        """Repay what can be repaid, however the run ended."""
+        if self._locked:
             self._locked = False
-            try:
-                self._lock.release()
-            except RunbookError as error:
-                self._rec.say(f"the lock stays until it expires: {error}", "warning")
+            self._repay()
 
     def _repay(self) -> None:
         if self._lock and self._lock.lost:

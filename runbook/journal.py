@@ -2,7 +2,8 @@
 
 A torn last line (the program or the machine died while writing it) is tolerated and cut off at
 the next append; a record that was edited, removed or moved breaks the chain and is reported with
-its line number, never passed over.
+its line number, never passed over. How far the journal goes is written beside it after each record
+that is on the disk, so that records missing from its end are noticed, too.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +45,7 @@ def site_folder(site: str) -> Path:
 
 def private_folder(path: Path) -> Path:
     """`path` as a folder of our own, mode 0700; StateRefuses where it is not, or cannot be."""
-    with _usable(path):
+    with usable(path):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         info = path.lstat()
         if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
@@ -53,7 +56,7 @@ def private_folder(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _usable(path: Path) -> Iterator[None]:
+def usable(path: Path) -> Iterator[None]:
     """What the system says of a place where nothing can be kept, as StateRefuses."""
     try:
         yield
@@ -88,7 +91,73 @@ class Tear:
     offset: int  # bytes; where the sound part ends
 
 
-def _records(handle: IO[bytes]) -> Iterator[tuple[int, int, bytes]]:
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far a journal goes: its last record, and the bytes up to the end of that."""
+
+    seq: int = 0
+    digest: str = GENESIS
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a journal as it claims to be; `sound` where its hash fits what it says."""
+
+    seq: int
+    digest: str
+    event: Event
+    sound: bool
+
+
+def parse(line: bytes, previous: str) -> Line | None:
+    """A line that follows the record with the hash `previous`; None for what is no record."""
+    try:
+        text = line.decode("ascii")
+        record = json.loads(text)["record"]
+        body = text[text.index('"record":') + len('"record":') : -2]
+        event = Event(
+            str(record["kind"]),
+            float(record["at"]),
+            record.get("step", ""),
+            record.get("host", ""),
+            record.get("action", ""),
+            record.get("data", {}),
+        )
+        sound = text.startswith(f'{{"hash":"{_hash(body, previous)}",')
+        return Line(int(record["seq"]), text[9:73], event, sound)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def head_file(path: Path) -> Path:
+    """Where it is written how far the journal at `path` goes."""
+    return path.with_suffix(".head")
+
+
+def written_head(path: Path) -> tuple[int, str]:
+    """The last record known to be on the disk: its number and hash; 0 where nothing is known."""
+    try:
+        seq, digest = head_file(path).read_text().split()
+        return int(seq), digest
+    except (OSError, ValueError):
+        return 0, GENESIS
+
+
+def digests(path: Path) -> list[str]:
+    """The hash every record of a sound journal says it has."""
+    with path.open("rb") as handle:
+        return [line[9:73].decode("ascii") for line in handle if line.endswith(b"\n")]
+
+
+def _afresh(path: Path) -> str:
+    return (
+        "pmrunbook verify journal names every record; "
+        f"to start afresh: mv {path} {path}.broken; rm -f {head_file(path)}"
+    )
+
+
+def lines(handle: IO[bytes]) -> Iterator[tuple[int, int, bytes]]:
     offset = 0
     for number, line in enumerate(handle, 1):
         yield number, offset, line
@@ -98,41 +167,37 @@ def _records(handle: IO[bytes]) -> Iterator[tuple[int, int, bytes]]:
 def read(path: Path) -> tuple[list[Event], str, Tear | None]:
     """The events of a journal, the hash of its last record, and its torn tail if it has one.
 
-    StateRefuses, naming the line, where the chain is broken.
+    StateRefuses, naming the line, where the chain is broken, or records are gone from its end.
     """
     events: list[Event] = []
-    previous = GENESIS
-    if not path.exists():
-        return events, previous, None
-    with path.open("rb") as handle:
-        for number, offset, line in _records(handle):
-            if not line.endswith(b"\n"):
-                return events, previous, Tear(number, offset)
-            try:
-                text = line.decode("ascii")
-                record = json.loads(text)["record"]
-                body = text[text.index('"record":') + len('"record":') : -2]
-                sound = text.startswith(f'{{"hash":"{_hash(body, previous)}",')
-            except (ValueError, KeyError, TypeError):
-                record, sound = {}, False
-            if not sound or record.get("seq") != len(events) + 1:
-                raise StateRefuses(
-                    f"the journal is broken at {path}:{number}: "
-                    "a record was changed, removed or moved",
-                    hint=f"look at the file; to start afresh: mv {path} {path}.broken",
-                )
-            previous = text[9:73]
-            events.append(
-                Event(
-                    record["kind"],
-                    record["at"],
-                    record.get("step", ""),
-                    record.get("host", ""),
-                    record.get("action", ""),
-                    record.get("data", {}),
-                )
-            )
-    return events, previous, None
+    previous, tear = GENESIS, None
+    seq, digest = written_head(path)  # before the journal: whoever writes may be at it
+    fits = seq == 0
+    if path.exists():
+        with path.open("rb") as handle:
+            for number, offset, line in lines(handle):
+                if not line.endswith(b"\n"):
+                    tear = Tear(number, offset)
+                    break
+                record = parse(line, previous)
+                if record is None or not record.sound or record.seq != len(events) + 1:
+                    raise StateRefuses(
+                        f"the journal is broken at {path}:{number}: "
+                        "a record was changed, removed or moved",
+                        hint=_afresh(path),
+                    )
+                previous = record.digest
+                events.append(record.event)
+                fits = fits or (record.seq, record.digest) == (seq, digest)
+    if not fits:
+        gone = len(events) < seq
+        raise StateRefuses(
+            f"the journal {path} ends with record {len(events)}, and record {seq} was on the disk"
+            if gone
+            else f"the journal {path} was written anew: its record {seq} is another",
+            hint=_afresh(path),
+        )
+    return events, previous, tear
 
 
 class Journal:
@@ -143,7 +208,7 @@ class Journal:
         self.folder = private_folder(folder)
         self.path = self.folder / "journal.jsonl"
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        with _usable(self.path):
+        with usable(self.path):
             self._fd = os.open(self.path, flags, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -153,12 +218,20 @@ class Journal:
                 f"another pmrunbook on {socket.gethostname()} works on this site",
                 hint="wait for it, or look: pmrunbook status",
             ) from None
-        self.events, self._previous, tear = read(self.path)
+        try:
+            self.events, self._previous, tear = read(self.path)
+        except BaseException:
+            os.close(self._fd)
+            raise
         if tear:
             os.ftruncate(self._fd, tear.offset)
             os.fsync(self._fd)
         self._seq = len(self.events)
         self._size = os.fstat(self._fd).st_size
+        with usable(head_file(self.path)):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._head_fd = os.open(head_file(self.path), flags, 0o600)
+        self._keep_head()
         self._broken = ""  # why nothing more may be written
         self._guard = threading.Lock()
 
@@ -182,6 +255,61 @@ class Journal:
             self._seq += 1
             self._size += len(line)
             self._previous = digest
+            if event.kind not in LAZY:
+                self._keep_head()
+
+    @property
+    def head(self) -> Head:
+        """How far it goes now."""
+        with self._guard:
+            return Head(self._seq, self._previous, self._size)
+
+    def since(self, size: int) -> bytes:
+        """The records behind the first `size` bytes."""
+        end = self.head.size
+        return os.pread(self._fd, end - size, size)
+
+    def adopt(self, data: bytes) -> None:
+        """Go on with records that were written elsewhere; StateRefuses where they do not follow."""
+        events: list[Event] = []
+        previous = self._previous
+        for line in data.splitlines(keepends=True):
+            record = parse(line, previous) if line.endswith(b"\n") else None
+            number = self._seq + len(events) + 1
+            if record is None or not record.sound or record.seq != number:
+                raise StateRefuses(
+                    f"record {number} of the journal kept on the site does not follow the one "
+                    "before it",
+                    hint="pmrunbook verify journal",
+                )
+            previous = record.digest
+            events.append(record.event)
+        with self._guard, usable(self.path):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._fd, view) :]
+            os.fsync(self._fd)
+            self._seq, self._previous = self._seq + len(events), previous
+            self._size += len(data)
+            self.events += events
+            self._keep_head()
+
+    def set_aside(self) -> Path:
+        """Keep what it holds in another file beside it, and begin with nothing."""
+        kept = self.path.with_suffix(f".{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.jsonl")
+        with self._guard, usable(self.path):
+            shutil.copyfile(self.path, kept)
+            kept.chmod(0o600)
+            os.ftruncate(self._fd, 0)
+            self._seq, self._previous, self._size, self.events = 0, GENESIS, 0, []
+            self._keep_head()
+        return kept
+
+    def _keep_head(self) -> None:
+        """Only ever after the record is on the disk: so it is never ahead of it."""
+        text = f"{self._seq:010} {self._previous}\n"  # always as long: one block, written at once
+        with contextlib.suppress(OSError):  # a full disk: it stays behind, which is no harm
+            os.pwrite(self._head_fd, text.encode(), 0)
 
     def _give_up(self, error: OSError) -> None:
         """Nothing may follow a record of which it is not known whether it is on the disk."""
@@ -190,41 +318,8 @@ class Journal:
             os.ftruncate(self._fd, self._size)
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            os.fsync(self._fd)
+            self._keep_head()
         os.close(self._fd)
-
-
-class Transcripts:
-    """What every host said, one file a run, step and host, 0600."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._open: dict[tuple[str, str], IO[str]] = {}
-        self._guard = threading.Lock()
-
-    def path(self, step: str, host: str) -> Path:
-        name = re.sub(r"[^A-Za-z0-9._-]", "_", host).lstrip(".") or "_"
-        return self.folder / step / f"{name}.log"
-
-    def write(self, step: str, host: str, text: str) -> None:
-        """Append one line; flushed at the end of each action, not at each line."""
-        path = self.path(step, host)
-        with self._guard, _usable(path):
-            handle = self._open.get((step, host))
-            if handle is None:
-                private_folder(self.folder)
-                private_folder(path.parent)
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-                handle = self._open[(step, host)] = os.fdopen(fd, "a", encoding="utf-8")
-            handle.write(text + "\n")
-
-    def flush(self) -> None:
-        with self._guard, _usable(self.folder):
-            for handle in self._open.values():
-                handle.flush()
-
-    def close(self) -> None:
-        with self._guard:
-            for handle in self._open.values():
-                with contextlib.suppress(OSError):  # a full disk: said where it was written to
-                    handle.close()
-            self._open.clear()
+        os.close(self._head_fd)

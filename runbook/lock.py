@@ -71,7 +71,7 @@ def parse(out: str) -> Holder | None:
     return Holder(**known, age=age)
 
 
-def _of(run: str) -> str:
+def of(run: str) -> str:
     """What stands in the holder's file of this run, as a word of `sh`."""
     return quote(f'"run": {json.dumps(run)}')
 
@@ -80,7 +80,7 @@ def take_script(me: Holder, dead: str = "") -> str:
     """Take it, or print the holder and exit with 17; that of our own run, or a dead one, goes."""
     body = {k: v for k, v in asdict(me).items() if k not in ("since", "age")}
     text = quote(json.dumps(body, ensure_ascii=True)[:-1])
-    ours = " ".join(f"-e {_of(run)}" for run in (me.run, dead) if run)
+    ours = " ".join(f"-e {of(run)}" for run in (me.run, dead) if run)
     return f"""{_SHOW}
 umask 077
 mkdir -p -m 0700 {ROOT}
@@ -110,7 +110,7 @@ exit {_HELD}
 
 def release_script(run: str) -> str:
     """Give it back if it is this run's."""
-    return f"if grep -qF {_of(run)} {FOLDER}/holder 2>/dev/null; then rm -rf {FOLDER}; fi"
+    return f"if grep -qF {of(run)} {FOLDER}/holder 2>/dev/null; then rm -rf {FOLDER}; fi"
 
 
 def break_script() -> str:
@@ -172,7 +172,7 @@ class SiteLock:
         self._writer().now(release_script(self._me.run))
 
     def _beat(self) -> None:
-        script = f"grep -qF {_of(self._me.run)} {FOLDER}/holder && touch {FOLDER}/beat"
+        script = f"grep -qF {of(self._me.run)} {FOLDER}/holder && touch {FOLDER}/beat"
         seen = time.monotonic()
         while not self._over.wait(BEAT):
             try:

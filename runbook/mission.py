@@ -6,6 +6,7 @@ import getpass
 import hashlib
 import itertools
 import os
+import secrets as randomness
 import socket
 import sys
 import time
@@ -14,20 +15,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runbook import __version__
 from runbook.crew import Crew, Stopped
 from runbook.engine import Engine, Options, about, due, new_run
-from runbook.errors import Exit, Interrupted, RunbookError, StateRefuses, UsageError
-from runbook.journal import Journal, Transcripts, private_folder, read, site_folder
+from runbook.errors import (
+    Exit,
+    Interrupted,
+    RunbookError,
+    StateRefuses,
+    SudoRefused,
+    Unreachable,
+    UsageError,
+)
+from runbook.handover import SiteJournal, take_up, told
+from runbook.journal import Journal, private_folder, read, site_folder
 from runbook.lock import Holder, SiteLock
-from runbook.model import Event, Runbook, Site, Status, fingerprint
-from runbook.ports import Choice, Face, Question, Writers
+from runbook.model import Event, Read, Reading, Runbook, Site, Status, fingerprint
+from runbook.ports import Choice, Face, Question, Writer, Writers
 from runbook.recorder import Recorder
+from runbook.sitecopy import Claim, SiteCopy
 from runbook.state import RunState, fold
 from runbook.symbols import count
+from runbook.transcripts import Transcripts
 from runbook.undo import Undo
+
+if TYPE_CHECKING:
+    from runbook.ssh import Hosts
 
 GROUP = "pmrunbook.runbooks"
 CHANGES = ("run", "resume", "undo", "repay")
@@ -104,8 +119,11 @@ class Mission:
         self._stopped = False
         self._run = ""
         self._recorder: Recorder | None = None  # while a run is under way
+        self._known: RunState | None = None  # before this command, once the site was asked
 
     def past(self) -> RunState:
+        if self._known:
+            return self._known
         if self.mode not in CHANGES:
             return RunState()
         return fold(self._read())
@@ -152,13 +170,9 @@ class Mission:
         changes = self.mode in CHANGES
         journal = Journal(self._folder) if changes else None
         transcripts = None
-        hosts = lock_hosts = None
+        hosts = lock_hosts = claim = None
+        recorder = Recorder(face)  # what is asked before the site's journal is ours is not in it
         try:
-            past = journal.events if journal else self._history()
-            self._run = self._begin(fold(past))
-            if journal:
-                transcripts = Transcripts(self._folder / "transcripts" / self._run)
-            recorder = self._recorder = Recorder(face, journal, transcripts, past)
             from runbook.dns import NameServers
             from runbook.secrets import Secrets
             from runbook.ssh import Hosts
@@ -168,9 +182,20 @@ class Mission:
             def trust(host: str, kind: str, fingerprint: str) -> bool:
                 return self._trust(recorder, host, kind, fingerprint)
 
+            if journal:
+                # A connection of its own: the heartbeat must not wait behind a long job there.
+                lock_hosts = Hosts(self.site, secrets.get, trust)
+                self._take_up(journal, lock_hosts, recorder)
+            past = journal.events if journal else self._history()
+            self._run = self._begin(fold(past))
+            if journal:
+                transcripts = Transcripts(self._folder / "transcripts" / self._run)
+            recorder = self._recorder = Recorder(face, journal, transcripts, past)
             hosts = Hosts(self.site, secrets.get, trust)
             names = NameServers(self.site.dns, secrets.get)
             number = itertools.count(len(past))
+            # Another machine may have begun a job of this run that we do not know of.
+            name = f"{self._run}-{randomness.token_hex(2)}" if self.mode == "resume" else self._run
             self._crew = Crew(
                 self.site,
                 recorder,
@@ -179,20 +204,24 @@ class Mission:
                 hosts.writers() if changes else None,
                 names if changes else None,
                 self.runbook.prelude,
-                lambda: f"{self._run}-{next(number)}",
+                lambda: f"{name}-{next(number)}",
             )
             recorder.face_lost = self.stop
             if self._stopped:
                 self._crew.stop.set()
             self._announce(recorder)
-            # A connection of its own: the heartbeat must not wait behind a long job there.
-            lock_hosts = Hosts(self.site, secrets.get, trust) if changes else None
-            lock = self._lock(lock_hosts.writers(), recorder) if lock_hosts else None
-            code, why, hint = self._attempt(recorder, self._crew, lock)
+            if journal and lock_hosts:
+                claim = self._claim(lock_hosts.writers(), journal, recorder)
+            code, why, hint = self._attempt(recorder, self._crew, claim)
             recorder.emit("run_ended", exit=int(code), why=why, hint=hint)
             return int(code)
         finally:
             self._recorder = None
+            if claim:
+                try:
+                    claim.release()
+                except RunbookError as error:
+                    recorder.say(f"the lock stays until it expires: {error}", "warning")
             if transcripts:
                 transcripts.close()
             for opened in (hosts, lock_hosts):
@@ -208,9 +237,7 @@ class Mission:
     def _read(self) -> list[Event]:
         return read(self._folder / "journal.jsonl")[0]
 
-    def _attempt(
-        self, recorder: Recorder, crew: Crew, lock: SiteLock | None
-    ) -> tuple[Exit, str, str]:
+    def _attempt(self, recorder: Recorder, crew: Crew, lock: Claim | None) -> tuple[Exit, str, str]:
         """Do what was asked; how it ended, as exit code, sentence and what to type next."""
         try:
             return self._perform(recorder, crew, lock)
@@ -228,21 +255,16 @@ class Mission:
             what = f"a bug in pmrunbook {__version__}: {type(error).__name__}"
             return Exit.FAILED, what, f"please report {trace}; then: pmrunbook --resume"
 
-    def _perform(
-        self, recorder: Recorder, crew: Crew, lock: SiteLock | None
-    ) -> tuple[Exit, str, str]:
+    def _perform(self, recorder: Recorder, crew: Crew, lock: Claim | None) -> tuple[Exit, str, str]:
         undo = Undo(self.runbook, recorder, crew, operator())
         if self.mode == "undo-dry-run":
             self._take_back(undo, dry=True)
             return Exit.DONE, "nothing was changed", self._undoing()
         if lock and self.mode in ("undo", "repay"):
             lock.take()
-            try:
-                if self.mode == "repay":
-                    return _repay(recorder, crew)
-                self._take_back(undo)
-            finally:
-                lock.release()
+            if self.mode == "repay":
+                return _repay(recorder, crew)
+            self._take_back(undo)
             return Exit.DONE, "taken back", ""
         word = fold(self._read()).attested() if self.mode == "verify" else ()
         options = Options(self.mode, self._steps, self._hosts, operator(), self._topic, word)
@@ -280,7 +302,7 @@ class Mission:
             if not past.begun:
                 hint = "pmrunbook undo STEP goes on with it; pmrunbook starts a run"
                 raise StateRefuses(f"the last command was not a run: {past.mode}", hint=hint)
-            self._take_up(past.begun.get("asked", {}))
+            self._go_on_with(past.begun.get("asked", {}))
             for what, now in (("inventory", self.site.digest), ("runbook", self.runbook.digest)):
                 if past.begun.get(what) != now:
                     raise StateRefuses(
@@ -298,7 +320,39 @@ class Mission:
             )
         return new_run()
 
-    def _take_up(self, asked: Mapping[str, Any]) -> None:
+    def _take_up(self, journal: Journal, hosts: Hosts, recorder: Recorder) -> None:
+        """Begin with what other operators did meanwhile, from other machines."""
+        where = self.runbook.lock_host(self.site)
+        empty = not journal.events
+
+        def read(asked: Read) -> Reading:
+            return hosts.reader(self.site.host(where)).read((asked,))[asked.id]
+
+        def wanted(there: SiteJournal) -> bool:
+            if self.mode != "resume" or not (empty or _another(there, journal)):
+                return True
+            reply = recorder.ask(
+                Question(
+                    "handover",
+                    f"{told(there)}, is on {where}",
+                    f"It has {count(len(there.records), 'record')}; this machine "
+                    f"has {len(journal.events) or 'none'}.",
+                    (Choice("take", "Go on with it"), Choice("no", "Not now")),
+                    host=where,
+                )
+            )
+            return reply.key == "take"
+
+        try:
+            if take_up(journal, read, wanted, recorder.say):
+                self._known = fold(journal.events)
+                recorder.emit("taken_up")
+        except SudoRefused:
+            raise
+        except Unreachable:
+            pass  # nor can the lock be taken there: the run says so when it comes to that
+
+    def _go_on_with(self, asked: Mapping[str, Any]) -> None:
         """A run that was limited to some steps and hosts goes on with those."""
         steps, hosts = tuple(asked.get("steps", ())), tuple(asked.get("hosts", ()))
         if self._steps not in ((), steps) or self._hosts not in ((), hosts):
@@ -325,7 +379,7 @@ class Mission:
             hosts=[h.name for h in self.site.hosts],
         )
 
-    def _lock(self, writers: Writers, recorder: Recorder) -> SiteLock:
+    def _claim(self, writers: Writers, journal: Journal, recorder: Recorder) -> Claim:
         host = self.runbook.lock_host(self.site)
         who, _, where_from = operator().partition("@")
         me = Holder(who, where_from, self._why(), self._run)
@@ -334,8 +388,15 @@ class Mission:
             recorder.say("somebody broke our lock: stopping", "error", host=where)
             self.stop()
 
-        past = recorder.state.runs
-        return SiteLock(lambda: writers.writer(self.site.host(host)), host, me, lost, past)
+        def behind(text: str) -> None:
+            recorder.say(text, "warning", host=host)
+
+        def writer() -> Writer:
+            return writers.writer(self.site.host(host))
+
+        copy = SiteCopy(writer, journal, self._run, behind, lambda: lost(host))
+        recorder.copy = copy
+        return Claim(SiteLock(writer, host, me, lost, recorder.state.runs), copy)
 
     def _why(self) -> str:
         what = ", ".join(self._steps) or self.runbook.title
@@ -363,6 +424,11 @@ class Mission:
             )
         )
         return reply.key == "yes"
+
+
+def _another(there: SiteJournal, journal: Journal) -> bool:
+    """Whether the last run there is not the last one here."""
+    return fold(there.events).operator != fold(journal.events).operator
 
 
 def _done(state: RunState) -> tuple[Exit, str, str]:

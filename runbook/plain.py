@@ -31,6 +31,7 @@ FLAGS = {
     "failure": "--on-failure retry|exclude|undo|quit decides",
     "unknown": "look at the host, then: pmrunbook --resume, in a terminal",
     "findings": "put them right, or accept them in the inventory (waivers:)",
+    "handover": "--yes goes on with it",
     "attest": "in a terminal: what a person says is done needs a reason, and evidence",
     "human": "do it, then: pmrunbook --resume",
     "trust": "compare the fingerprint, then add the key to known_hosts",
@@ -236,6 +237,8 @@ class Plain:
                 return Reply("approve", f"--cut-over {self._cut_over}")
             if self._yes and not cut_over:
                 return Reply("approve", "--yes")
+        if question.kind == "handover" and self._yes:
+            return Reply("take", "--yes")
         if question.kind == "failure" and self._on_failure in keys:
             once = (question.step, question.title)
             if self._on_failure != "retry" or once not in self._retried:

@@ -131,7 +131,8 @@ class Choice:
 class Question:
     """What the engine wants to know of the operator."""
 
-    kind: str  # approve | changed | failure | findings | human | secret | trust | unknown
+    kind: str  # approve | attest | changed | failure | findings | handover | human | secret | trust
+    # | unknown
     title: str
     body: str
     choices: tuple[Choice, ...]

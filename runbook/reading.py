@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from runbook.errors import Exit, UsageError
 from runbook.journal import read, site_folder
@@ -37,17 +38,28 @@ def show_problems(file: Path) -> int:
     return int(Exit.USAGE if errors else Exit.DONE)
 
 
-def command(args: Namespace, site: Site) -> int:
-    """status, log, report or debts of a site."""
+class There(Protocol):
+    """A journal that another machine may have written."""
+
+    @property
+    def events(self) -> list[Event]: ...
+
+    @property
+    def at_work(self) -> bool: ...
+
+
+def command(args: Namespace, site: Site, there: There | None = None) -> int:
+    """status, log, report or debts of a site; from the journal `there`, or this machine's."""
     folder = site_folder(site.name)
-    events, seal, tear = read(folder / "journal.jsonl")
+    events, seal, tear = (there.events, "", None) if there else read(folder / "journal.jsonl")
     if tear:
         print(f"the last line of the journal is torn (line {tear.line})", file=sys.stderr)  # noqa: T201
+    at_work = there.at_work if there else _at_work(folder)
     state = fold(events)
     as_json = bool(args.json)
     match args.topic:
         case "status":
-            return _status(state, site, as_json, at_work=_at_work(folder))
+            return _status(state, site, as_json, at_work=at_work)
         case "debts":
             return _debts(state)
         case "log":
@@ -55,7 +67,7 @@ def command(args: Namespace, site: Site) -> int:
                 return _log_of(args.of, folder, site)
             return _log(events, as_json)
         case _:
-            return _report(args, events, site, at_work=_at_work(folder), seal=seal)
+            return _report(args, events, site, at_work=at_work, seal=seal)
 
 
 def _report(args: Namespace, events: list[Event], site: Site, *, at_work: bool, seal: str) -> int:

@@ -5,12 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
-from runbook.journal import Journal, Transcripts
+from runbook.journal import Journal
 from runbook.model import Event
 from runbook.ports import Face, Question, Reply
 from runbook.state import LIVE, RunState, fold
+from runbook.transcripts import Transcripts
+
+AHEAD = ("start", "debt_repaying")
+"""What the site has to know of before it happens there: whoever goes on must not do it twice."""
+
+
+class Copy(Protocol):
+    """The journal's copy on the site."""
+
+    def wake(self) -> None: ...
+
+    def keep(self) -> bool: ...
 
 
 class Recorder:
@@ -29,6 +41,7 @@ class Recorder:
         self._journal = journal
         self._transcripts = transcripts
         self._clock = clock
+        self.copy: Copy | None = None  # while this process may write it
         self.face_lost: Callable[[], None] = lambda: None
         self.asked = 0  # questions so far
         self._deaf = False
@@ -45,6 +58,10 @@ class Recorder:
             if self._journal and kind not in LIVE:
                 self._journal.append(event)
             self.state.apply(event)
+        if self.copy and kind in AHEAD:
+            self.copy.keep()
+        elif self.copy and kind == "end":
+            self.copy.wake()
         if self._transcripts and host and kind in ("output", "start", "end"):
             self._write_down(event)
         self._show(event)

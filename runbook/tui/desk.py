@@ -145,10 +145,13 @@ class Desk:
         self.hint = ""  # what to type next, says the engine
         self.troubles: deque[str] = deque(maxlen=20)  # error messages, for the summary
         self.groups = _groups(mission)
-        for step in mission.runbook.steps:
+        self._title_steps()
+        self._second = 0
+
+    def _title_steps(self) -> None:
+        for step in self.mission.runbook.steps:
             if not self.state.step(step.id).title:
                 self.state.step(step.id).title = step.title
-        self._second = 0
 
     # --- taking what came -------------------------------------------------------------------------
 
@@ -156,6 +159,9 @@ class Desk:
         """Fold what the engine sent since the last time."""
         change = Change()
         for event in self.feed.drain():
+            if event.kind == "taken_up":  # another machine's journal is this one's now
+                self.state, change.all = self.mission.past(), True
+                self._title_steps()
             self.state.apply(event)
             if event.host:
                 change.hosts.add(event.host)

@@ -568,6 +568,7 @@ def test_dying_at_any_journal_boundary_and_resuming_ends_like_an_unbroken_run(
         commands = [c for h in estate.hosts.values() for c in h.ran]
         assert len(commands) == 5, (boundary, commands)  # none twice
         assert again.recorder.state.unknown() == ()
+        again.lock.release()
         assert not estate.hosts["h1"].locked, boundary  # also where nothing was left to do
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
+from runbook.audit import audit
 from runbook.errors import Locked, StateRefuses
-from runbook.journal import Journal, Transcripts, read
+from runbook.journal import Journal, head_file, read
 from runbook.model import Event
+from runbook.transcripts import Transcripts
 
 
 def write(folder: Path, count: int = 4) -> Path:
@@ -41,8 +44,10 @@ def test_modes_are_private(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, 5, 40])
 def test_a_torn_last_line_is_tolerated_and_cut_off(tmp_path: Path, cut: int) -> None:
+    before = head_file(write(tmp_path / "before", 3))  # it died while it wrote the fourth
     path = write(tmp_path / "s")
     path.write_bytes(path.read_bytes()[:-cut])
+    head_file(path).write_bytes(before.read_bytes())
     events, _, tear = read(path)
     assert len(events) == 3
     assert tear and tear.line == 4
@@ -113,3 +118,131 @@ def test_a_full_disk_under_a_transcript_is_said_in_words(tmp_path: Path) -> None
         with pytest.raises(StateRefuses, match="No space left"):
             transcripts.flush()
         transcripts.close()
+
+
+# --- how far it went, and what is wrong with it ---------------------------------------------------
+
+
+def test_records_missing_from_the_end_are_noticed_at_a_boundary_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "s")
+    whole = path.read_bytes()
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:2]))
+    with pytest.raises(StateRefuses, match="ends with record 2, and record 4 was on the disk"):
+        read(path)
+    with pytest.raises(StateRefuses):
+        Journal(tmp_path / "s")
+    path.unlink()
+    with pytest.raises(StateRefuses, match="ends with record 0"):
+        read(path)
+    path.write_bytes(whole)
+    assert len(read(path)[0]) == 4
+
+
+def test_a_journal_made_anew_with_hashes_that_fit_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path / "s")
+    other = Journal(tmp_path / "other")
+    for n in range(5):
+        other.append(Event("message", 1.5 * n, data={"text": "nothing happened"}))
+    other.close()
+    path.write_bytes(other.path.read_bytes())
+    with pytest.raises(StateRefuses, match="written anew: its record 4 is another"):
+        read(path)
+    assert audit(path).faults == (
+        "journal.jsonl: record 4 is another than was written: the file was made anew",
+    )
+
+
+def test_a_journal_without_a_word_of_how_far_it_went_is_read_as_ever(tmp_path: Path) -> None:
+    path = write(tmp_path / "s")
+    head_file(path).write_bytes(b"\0" * 76)  # the power went while it was written
+    assert len(read(path)[0]) == 4
+    head_file(path).unlink()
+    assert len(read(path)[0]) == 4
+    Journal(tmp_path / "s").close()
+    assert head_file(path).read_text().startswith("0000000004 ")
+    assert head_file(path).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_sound_journal_has_no_fault(tmp_path: Path) -> None:
+    found = audit(write(tmp_path / "s"))
+    assert (len(found.records), found.faults, found.torn) == (4, (), 0)
+    assert audit(tmp_path / "none").faults == ()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_an_edited_record_is_named(tmp_path: Path, number: int) -> None:
+    path = write(tmp_path / "s")
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[number - 1] = lines[number - 1].replace(b'"n":%d' % (number - 1), b'"n":7')
+    path.write_bytes(b"".join(lines))
+    assert audit(path).faults == (
+        f"journal.jsonl:{number}: record {number} (message) was changed, or the one before it",
+    )
+
+
+def test_a_record_edited_with_a_hash_of_its_own_is_named_by_the_next(tmp_path: Path) -> None:
+    path = write(tmp_path / "s")
+    lines = path.read_bytes().splitlines(keepends=True)
+    forged = lines[1].replace(b'"n":1', b'"n":7')
+    body = forged[forged.index(b'"record":') + 9 : -2].decode()
+    digest = hashlib.sha256((lines[0][9:73].decode() + body).encode()).hexdigest()
+    lines[1] = forged.replace(lines[1][9:73], digest.encode())
+    path.write_bytes(b"".join(lines))
+    assert audit(path).faults == (
+        "journal.jsonl:3: record 3 (message) was changed, or the one before it",
+    )
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_removed_record_is_named(tmp_path: Path, number: int) -> None:
+    path = write(tmp_path / "s")
+    lines = path.read_bytes().splitlines(keepends=True)
+    del lines[number - 1]
+    path.write_bytes(b"".join(lines))
+    [fault] = audit(path).faults
+    assert fault == (
+        "journal.jsonl: record 4 is gone from the end, once on the disk"
+        if number == 4
+        else f"journal.jsonl:{number}: record {number + 1} stands where record {number} should: "
+        "one was removed or moved"
+    )
+
+
+def test_moved_records_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "s")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], lines[2], lines[1], lines[3]]))
+    faults = audit(path).faults
+    assert faults[0].startswith("journal.jsonl:2: record 3 stands where record 2 should")
+    assert faults[1].startswith("journal.jsonl:3: record 2 stands where record 4 should")
+
+
+def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "s")
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = b"\xff\x00 nothing\n"
+    path.write_bytes(b"".join(lines))
+    assert audit(path).faults == ("journal.jsonl:3: this is no record; record 3 stood here",)
+
+
+def test_a_torn_tail_is_told_from_one_that_was_cut_off(tmp_path: Path) -> None:
+    before = head_file(write(tmp_path / "before", 3)).read_bytes()
+    path = write(tmp_path / "s")
+    after = head_file(path).read_bytes()
+    path.write_bytes(path.read_bytes()[:-5])
+    # It was on the disk, whole: whoever cut it off was not a machine that died.
+    found = audit(path)
+    assert found.torn == 0
+    assert found.faults == ("journal.jsonl: record 4 is gone from the end, once on the disk",)
+    assert before != after
+    head_file(path).write_bytes(before)
+    found = audit(path)
+    assert (found.torn, found.faults) == (4, ())
+
+
+@pytest.mark.parametrize("left", range(5))
+def test_a_journal_cut_off_anywhere_at_a_boundary_is_named(tmp_path: Path, left: int) -> None:
+    path = write(tmp_path / "s", 5)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:left]))
+    [fault] = audit(path).faults
+    assert "gone from the end" in fault and f"{left + 1}" in fault

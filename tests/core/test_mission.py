@@ -26,6 +26,7 @@ from tests.core.estate import TWO, Scripted, site
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(mission, "take_up", lambda *_: False)  # nothing is on the site
 
 
 HERE = replace(site("h1"), digest="i" * 64)

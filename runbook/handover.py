@@ -1,0 +1,171 @@
+"""From one operator's machine to another's: the site's journal is taken up where it ends.
+
+What a machine knows that the site does not is given up only where it changed nothing, and is kept
+in a file of its own even then.
+"""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from runbook import lock
+from runbook.audit import audit, compare
+from runbook.errors import Exit, Interrupted, RunbookError, StateRefuses
+from runbook.journal import GENESIS, Journal, Line, digests, parse, site_folder
+from runbook.journal import read as written
+from runbook.model import Event, Read, Reading, Site
+from runbook.secrets import Secrets
+from runbook.sitecopy import head_script, parse_head, pull
+from runbook.state import RunState, fold
+from runbook.symbols import count, verdict
+
+CHANGES = frozenset({"start", "debt_repaying", "debt_repaid"})
+"""Kinds of events without which nothing can have happened on a host."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteJournal:
+    """What the site has."""
+
+    data: bytes
+    records: tuple[Line, ...]
+    holder: lock.Holder | None
+
+    @property
+    def events(self) -> list[Event]:
+        return [record.event for record in self.records]
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the last run in it has the lock, and gives signs of life."""
+        held = self.holder
+        return bool(held and held.run == fold(self.events).run and held.age <= lock.EXPIRES)
+
+
+def look(read: Callable[[Read], Reading]) -> SiteJournal | None:
+    """The site's journal, whole; None where there is none. StateRefuses where it is not sound."""
+    head = parse_head(read(Read("site-journal-head", head_script())))
+    if head is None:
+        return None
+    data = pull(read, head.size)
+    records: list[Line] = []
+    previous = GENESIS
+    for line in data.splitlines(keepends=True):
+        record = parse(line, previous)
+        if record is None or not record.sound or record.seq != len(records) + 1:
+            raise StateRefuses(
+                f"the journal kept on the site is broken at its record {len(records) + 1}",
+                hint="pmrunbook verify journal on the machine that wrote it last",
+            )
+        previous = record.digest
+        records.append(record)
+    held = read(Read("lock", lock.status_script()))
+    return SiteJournal(data, tuple(records), lock.parse(held.out) if held.ok else None)
+
+
+def take_up(
+    journal: Journal,
+    read: Callable[[Read], Reading],
+    wanted: Callable[[SiteJournal], bool],
+    say: Callable[[str], None],
+) -> bool:
+    """Bring `journal` up to what the site has; whether there was anything.
+
+    Interrupted where the operator does not want it, StateRefuses where both went on and changed
+    something.
+    """
+    head = parse_head(read(Read("site-journal-head", head_script())))
+    ours = digests(journal.path)
+    if head is None or (head.seq <= len(ours) and ours[head.seq - 1] == head.digest):
+        return False
+    there = look(read)
+    if there is None:
+        return False
+    same = next(
+        (n for n, (a, b) in enumerate(zip(ours, there.records, strict=False)) if a != b.digest),
+        min(len(ours), len(there.records)),
+    )
+    mine = written(journal.path)[0][same:]
+    if any(event.kind in CHANGES for event in mine):
+        raise StateRefuses(
+            f"two operators went on from record {same}: this machine changed something that the "
+            "site's journal does not know of",
+            hint=f"pmrunbook report tells what; then: mv {journal.path} {journal.path}.mine; "
+            f"rm -f {journal.path.with_suffix('.head')}; pmrunbook --resume takes up the site's",
+        )
+    if not wanted(there):
+        raise Interrupted("not taken up", hint="pmrunbook status --from-site")
+    if mine:
+        kept = journal.set_aside()
+        say(f"{count(len(mine), 'record')} of this machine, which changed nothing, are in {kept}")
+    journal.adopt(there.data[journal.head.size :])
+    say(f"taken up from the site: {count(len(there.records) - same, 'record')}, {told(there)}")
+    return True
+
+
+def told(there: SiteJournal) -> str:
+    """Whose run it is, in a few words: "the run of alice@desk7, 12 min ago"."""
+    state = fold(there.events)
+    minutes = max(0, round((time.time() - there.records[-1].event.at) / 60))
+    ago = f"{minutes} min ago" if minutes < 120 else f"{minutes // 60} h ago"
+    at_work = ", at work" if there.at_work else ""
+    return f"the {_kind(state)} of {state.operator}, {ago}{at_work}"
+
+
+def _kind(state: RunState) -> str:
+    return "run" if state.mode in ("run", "resume") else state.mode
+
+
+# --- commands that read the site's journal --------------------------------------------------------
+
+
+def fetch(site: Site, host: str) -> SiteJournal:
+    """The site's journal for a command that only shows it; StateRefuses where there is none."""
+    from runbook.ssh import Hosts
+
+    secrets = Secrets(lambda label: getpass.getpass(f"{label}: "))
+    hosts = Hosts(site, secrets.get)
+    try:
+        reader = hosts.reader(site.host(host))
+        found = look(lambda read: reader.read((read,))[read.id])
+    finally:
+        hosts.close()
+    if found is None:
+        raise StateRefuses("nothing was done on this site by pmrunbook", host=host)
+    return found
+
+
+def verify_journal(site: Site, host: str) -> int:
+    """Tell what is wrong with this machine's journal, by itself and against the site's copy."""
+    path = site_folder(site.name) / "journal.jsonl"
+    here = audit(path)
+    for fault in here.faults:
+        _tell(False, fault)
+    if here.torn:
+        _tell(True, f"{path.name}:{here.torn}: torn while it was written; never acted upon")
+    if not here.faults:
+        _tell(True, f"{count(len(here.records), 'record')}, none changed, removed or moved")
+    ok: bool | None = not here.faults
+    try:
+        faults, note = compare(here.records, _there(site, host))
+    except RunbookError as error:
+        _tell(None, f"not compared with the site's copy: {error}")
+        ok = None if ok else ok
+    else:
+        for fault in faults:
+            _tell(False, fault)
+        if note:
+            _tell(True, note)
+        ok = ok and not faults
+    return int(Exit.DONE if ok else Exit.FAILED)
+
+
+def _there(site: Site, host: str) -> Sequence[Line]:
+    return fetch(site, host).records
+
+
+def _tell(ok: bool | None, text: str) -> None:
+    print(f"{verdict(ok).word:8} {text}")  # noqa: T201

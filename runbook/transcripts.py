@@ -1,0 +1,49 @@
+"""What the hosts said, in files of the operator's own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from pathlib import Path
+from typing import IO
+
+from runbook.journal import private_folder, usable
+
+
+class Transcripts:
+    """What every host said, one file a run, step and host, 0600."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._open: dict[tuple[str, str], IO[str]] = {}
+        self._guard = threading.Lock()
+
+    def path(self, step: str, host: str) -> Path:
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", host).lstrip(".") or "_"
+        return self.folder / step / f"{name}.log"
+
+    def write(self, step: str, host: str, text: str) -> None:
+        """Append one line; flushed at the end of each action, not at each line."""
+        path = self.path(step, host)
+        with self._guard, usable(path):
+            handle = self._open.get((step, host))
+            if handle is None:
+                private_folder(self.folder)
+                private_folder(path.parent)
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+                handle = self._open[(step, host)] = os.fdopen(fd, "a", encoding="utf-8")
+            handle.write(text + "\n")
+
+    def flush(self) -> None:
+        with self._guard, usable(self.folder):
+            for handle in self._open.values():
+                handle.flush()
+
+    def close(self) -> None:
+        with self._guard:
+            for handle in self._open.values():
+                with contextlib.suppress(OSError):  # a full disk: said where it was written to
+                    handle.close()
+            self._open.clear()

@@ -1,0 +1,312 @@
+"""Two operators at machines of their own, one site: whole commands, hosts in memory.
+
+The site's lock and journal are files here, kept by the real scripts.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import runbook.ssh
+from runbook import lock, mission, sitecopy
+from runbook.errors import Exit, Unreachable
+from runbook.journal import Journal, head_file, site_folder
+from runbook.journal import read as read_journal
+from runbook.mission import Mission
+from runbook.model import Check, Event, Facts, Host, Read, Reading, Runbook, Site, Step, Verdict
+from runbook.ports import JobState, Outcome, Question, Reply
+from tests.core.estate import DEBT, NAMES, ROLL, FakeHost, Fleet, Scripted, holds, site
+
+HERE = replace(site(*NAMES), digest="i" * 64)
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is /var/lib/pmrunbook on the lock's host."""
+    root = tmp_path / "var"
+    monkeypatch.setattr(lock, "ROOT", str(root))
+    monkeypatch.setattr(lock, "FOLDER", str(root / "lock"))
+    monkeypatch.setattr(lock, "_SHOW", lock._SHOW.replace("/var/lib/pmrunbook", str(root)))
+    monkeypatch.setattr(sitecopy, "FOLDER", str(root / "site"))
+    monkeypatch.setattr(sitecopy, "FILE", str(root / "site" / "journal.jsonl"))
+    return root
+
+
+class CaHost(FakeHost):
+    """The lock's host: what is asked of the lock and the copy is done by a real `sh`."""
+
+    def read(self, reads: Sequence[Read], prelude: str = "") -> Mapping[str, Reading]:
+        if self.down:
+            raise Unreachable("does not answer", host="h1")
+        if reads[0].id in ("site-journal-head", "site-journal", "lock"):
+            return {r.id: self.now(r.script) for r in reads}
+        return super().read(reads, prelude)
+
+    def now(self, script: str, timeout: float = 30.0) -> Reading:
+        done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=False)
+        return Reading(done.returncode, done.stdout, done.stderr)
+
+
+class Machine:
+    """An operator's own machine: its state, who they are, and commands typed there."""
+
+    def __init__(self, home: Path, who: str, estate: Fleet, *steps: Step) -> None:
+        self.home, self.who, self.estate = home, who, estate
+        self.book = Runbook("own", "Own", steps, digest="r" * 64)
+
+    @contextmanager
+    def sat_at(self) -> Iterator[None]:
+        estate = self.estate
+
+        class Hosts:
+            def __init__(self, site: Site, *_: object) -> None: ...
+
+            def reader(self, host: Host) -> FakeHost:
+                return estate.hosts[host.name]
+
+            def writers(self) -> Fleet:
+                return estate
+
+            def close(self) -> None: ...
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_STATE_HOME", str(self.home))
+            patch.setattr(mission, "operator", lambda: self.who)
+            patch.setattr(runbook.ssh, "Hosts", Hosts)
+            yield
+
+    def types(self, mode: str, *answers: str, **more: Any) -> tuple[int, Scripted]:
+        face = more.pop("face", None)
+        face = Scripted(*answers) if face is None else face
+        with self.sat_at():
+            return Mission(HERE, self.book, mode, **more).run(face), face
+
+    @property
+    def journal(self) -> Path:
+        with self.sat_at():
+            return site_folder(HERE.name) / "journal.jsonl"
+
+
+@pytest.fixture
+def estate() -> Fleet:
+    fleet = Fleet(*NAMES)
+    fleet.hosts["h1"] = CaHost()
+    return fleet
+
+
+@pytest.fixture
+def two(tmp_path: Path, estate: Fleet) -> Callable[..., tuple[Machine, Machine]]:
+    def at(*steps: Step) -> tuple[Machine, Machine]:
+        return (
+            Machine(tmp_path / "a", "alice@laptop", estate, *steps),
+            Machine(tmp_path / "b", "bob@desk7", estate, *steps),
+        )
+
+    return at
+
+
+def why(face: Scripted) -> str:
+    ended = [e for e in face.events if e.kind == "run_ended"][-1]
+    return f"{ended.data['why']} | {ended.data['hint']}"
+
+
+Two = Callable[..., tuple[Machine, Machine]]
+
+
+def test_a_run_that_broke_on_one_machine_is_gone_on_with_from_another(
+    estate: Fleet, two: Two, root: Path
+) -> None:
+    alice, bob = two(ROLL)
+    estate.hosts["h3"]._do = lambda command: Outcome(JobState.DONE, 1, "no")  # type: ignore[method-assign]
+    code, _ = alice.types("run", "approve", "quit")
+    assert code == Exit.FAILED
+    ran = {name: list(h.ran) for name, h in estate.hosts.items()}
+    del estate.hosts["h3"]._do
+
+    code, face = bob.types("resume", "take")
+    assert code == Exit.DONE, why(face)
+    ask = face.asked[0]
+    assert ask.kind == "handover"
+    assert ask.title == "the run of alice@laptop, 0 min ago, is on h1"
+    assert [q.kind for q in face.asked] == ["handover"]  # what was approved there is approved
+    assert [h.values.get("a") for h in estate.hosts.values()] == ["1"] * 4
+    again = {name: h.ran[len(ran[name]) :] for name, h in estate.hosts.items()}
+    assert again == {"h1": [], "h2": [], "h3": ["set a 1"], "h4": ["set a 1"]}
+
+    # Alice's machine knows it, too, as soon as she types anything, and asks for nothing again.
+    code, face = alice.types("run")
+    assert (code, face.asked) == (Exit.DONE, [])
+    kinds = [(e.kind, e.data.get("operator")) for e in read_journal(alice.journal)[0]]
+    assert ("run_started", "bob@desk7") in kinds
+    assert not (root / "lock").exists()
+
+
+def test_what_is_not_wanted_stays_where_it_is(estate: Fleet, two: Two) -> None:
+    alice, bob = two(ROLL)
+    alice.types("run")
+    code, face = bob.types("resume", "no")
+    assert code == Exit.INTERRUPTED
+    assert "status --from-site" in why(face)
+    assert read_journal(bob.journal)[0] == []
+
+
+def test_the_end_of_a_run_is_on_the_site_before_the_lock_is_free(
+    estate: Fleet, two: Two, root: Path
+) -> None:
+    alice, _ = two(ROLL)
+    seen: list[bool] = []
+
+    class Watch(Scripted):
+        def show(self, event: Event) -> None:
+            super().show(event)
+            if event.kind == "run_ended":
+                seen.append((root / "lock").exists())
+
+    code, _ = alice.types("run", face=Watch())
+    assert code == Exit.DONE
+    assert seen == [True]
+    assert not (root / "lock").exists()
+    assert (root / "site" / "journal.jsonl").read_bytes() == alice.journal.read_bytes()
+
+
+def test_the_lock_is_held_through_verification_and_repayment(
+    estate: Fleet, two: Two, root: Path
+) -> None:
+    def judge(facts: Facts) -> Verdict:
+        held.append((root / "lock").exists())
+        return Verdict(True, "")
+
+    check = Check("held", "held", judge, (("h1", Read("check", "get a")),))
+    held: list[bool] = []
+    step = replace(DEBT, stages=DEBT.stages[:1], checks=lambda site, facts: (check,))
+    alice, _ = two(step)
+
+    class Watch(Scripted):
+        def show(self, event: Event) -> None:
+            super().show(event)
+            if event.kind == "debt_repaid":
+                held.append((root / "lock").exists())
+
+    one = replace(HERE, hosts=HERE.hosts[:1])
+    with alice.sat_at():
+        code = Mission(one, alice.book, "run").run(Watch())
+    assert code == Exit.DONE
+    assert held == [True, True]
+    assert not (root / "lock").exists()
+
+
+def test_a_debt_somebody_else_left_is_found_and_keeps_a_run_from_ending_well(
+    estate: Fleet, two: Two
+) -> None:
+    one = replace(HERE, hosts=HERE.hosts[:1])
+    alice, bob = two(replace(DEBT, stages=DEBT.stages[:1]))
+    host = estate.hosts["h1"]
+    do = host._do
+
+    def stuck(command: str) -> Outcome:
+        return Outcome(JobState.DONE, 1, "stuck") if command == "set open 0" else do(command)
+
+    host._do = stuck  # type: ignore[method-assign]
+    with alice.sat_at():
+        face = Scripted()
+        assert Mission(one, alice.book, "run").run(face) == Exit.FAILED
+    assert "1 debt still open | pmrunbook debts --repay" in why(face)
+
+    with bob.sat_at():
+        face = Scripted()
+        assert Mission(one, bob.book, "run").run(face) == Exit.REFUSED
+        assert "1 open debt" in why(face)
+        # Planned afresh there is nothing to do, and the debt is still not forgotten.
+        face = Scripted()
+        assert Mission(one, bob.book, "run", new=True).run(face) == Exit.FAILED
+        assert "1 debt still open" in why(face)
+        del host._do
+        face = Scripted()
+        assert Mission(one, bob.book, "repay").run(face) == Exit.DONE
+    assert host.values["open"] == "0"
+    with alice.sat_at():
+        assert Mission(one, alice.book, "repay").run(Scripted()) == Exit.DONE
+    assert len([c for c in host.ran if c == "set open 0"]) == 3
+
+
+def test_readers_ask_nobody_for_the_lock_and_write_nothing(
+    estate: Fleet, two: Two, root: Path
+) -> None:
+    alice, bob = two(replace(ROLL, checks=holds("a", "1")))
+    alice.types("run")
+    before = sorted(p.name for p in root.rglob("*"))
+    (root / "lock").mkdir()
+    (root / "lock" / "holder").write_text('{"who": "carol", "run": "other"}')
+    for mode in ("verify", "dry-run"):
+        code, face = bob.types(mode)
+        assert code == Exit.DONE, why(face)
+    assert not bob.journal.exists()
+    code, face = bob.types("resume", "take")
+    assert code == Exit.LOCKED
+    assert "carol" in why(face)
+    (root / "lock" / "holder").unlink()
+    (root / "lock").rmdir()
+    assert sorted(p.name for p in root.rglob("*")) == before
+
+
+def test_a_lock_lost_in_between_starts_nothing_at_all_more(
+    estate: Fleet, two: Two, root: Path
+) -> None:
+    alice, _ = two(ROLL)
+
+    class Breaker(Scripted):
+        def ask(self, question: Question) -> Reply:
+            subprocess.run(["sh"], input=lock.break_script(), text=True, check=True)
+            return super().ask(question)
+
+    code, face = alice.types("run", face=Breaker())
+    assert code == Exit.INTERRUPTED
+    said = [e.data["text"] for e in face.events if e.kind == "message"]
+    assert "somebody broke our lock: stopping" in said
+    # Not even the first: the site was told of it before it began, and did not take it.
+    assert all(host.ran == [] for host in estate.hosts.values())
+
+
+def test_a_site_that_does_not_answer_is_the_runs_to_tell(estate: Fleet, two: Two) -> None:
+    alice, _ = two(ROLL)
+    estate.hosts["h1"].down = True
+    code, face = alice.types("run", "quit")
+    assert code == Exit.UNREACHABLE
+    assert [q.kind for q in face.asked] == ["failure"]
+
+
+def test_a_job_of_another_machine_is_never_taken_for_ours(
+    estate: Fleet, two: Two, root: Path
+) -> None:
+    """Its start did not reach the site: the machine died while the link was down."""
+    alice, bob = two(ROLL)
+    code, _ = alice.types("run", "quit")
+    first = next(e for e in read_journal(alice.journal)[0] if e.kind == "run_started")
+    # Whatever number comes next there: a job of that run and number ended well, doing other things.
+    for number in range(200):
+        estate.hosts["h2"].jobs[f"{first.data['run']}-{number}"] = Outcome(JobState.DONE, 0)
+    code, face = bob.types("resume", "take", "approve")
+    assert code == Exit.DONE, why(face)
+    assert estate.hosts["h2"].values == {"a": "1"}
+
+
+def test_a_journal_cut_off_is_not_gone_on_with(estate: Fleet, two: Two) -> None:
+    alice, _ = two(ROLL)
+    alice.types("run")
+    lines = alice.journal.read_bytes().splitlines(keepends=True)
+    alice.journal.write_bytes(b"".join(lines[:-3]))
+    code, face = alice.types("resume")
+    assert code == Exit.REFUSED
+    assert "verify journal" in why(face)
+    # The site has it whole.
+    head_file(alice.journal).unlink()
+    code, face = alice.types("run")
+    assert code == Exit.DONE
+    assert Journal(alice.journal.parent).events[: len(lines)][-1].kind == "run_ended"
