@@ -7,9 +7,10 @@ by that host's own clock, says whether the holder still lives.
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 
 from runbook.errors import Locked, RunbookError
@@ -61,11 +62,14 @@ def parse(out: str) -> Holder | None:
     lines = [line for line in out.splitlines() if line.strip()]
     if not lines:
         return None
-    age = int(lines[-1]) if lines[-1].isdigit() else 0
+    # A number of seconds that is none, or a holder's file cut short: somebody's all the same.
+    age = int(lines[-1]) if re.fullmatch("[0-9]{1,12}", lines[-1]) else 0
     try:
-        data: Mapping[str, str] = json.loads(lines[0])
-    except ValueError:
-        data = {}  # taken this very moment, or cut short: somebody's all the same
+        data = json.loads(lines[0])
+    except (ValueError, RecursionError):
+        data = {}
+    if not isinstance(data, dict):
+        data = {}
     known = {k: str(data.get(k, "")) for k in ("who", "where", "why", "run", "since")}
     known["who"] = known["who"] or "somebody"
     return Holder(**known, age=age)

@@ -216,6 +216,7 @@ fi
 say "$where" "$rc" "$seconds" "$sent" "$note"
 """
 
+_NUMBER = "(-?[0-9]{1,15})"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
@@ -255,7 +256,7 @@ def look_script(job_id: str, root: str = ROOT) -> str:
 def looked(reading: Reading) -> Outcome:
     """The outcome that `look_script` printed; RunbookError when it printed something else."""
     first, _, tail = reading.out.partition("\n")
-    match = re.fullmatch(r"(absent|claimed|running|done|lost) (-?\d+) (-?\d+) ?(.*)", first)
+    match = re.fullmatch(rf"(absent|claimed|running|done|lost) {_NUMBER} {_NUMBER} ?(.*)", first)
     if not match:
         raise RunbookError(f"the spool cannot be read: {reading.err.strip() or first}")
     return _outcome(match[1], int(match[2]), int(match[3]), match[4], tail)
@@ -335,14 +336,14 @@ class Follow:
             raise LinkLost(
                 f"the job {self._job.id} was started and does not report", host=self._host
             )
-        if word == "skipped":
-            sent, skipped = rest.split()
-            self._skip = (int(sent), int(skipped))
-            if int(skipped):
-                self._lines.feed(f"\n... {skipped} bytes of output left out ...\n".encode())
+        if word == "skipped" and (found := re.fullmatch(f"{_NUMBER} {_NUMBER}", rest)):
+            self._skip = (int(found[1]), int(found[2]))
+            if int(found[2]):
+                self._lines.feed(f"\n... {found[2]} bytes of output left out ...\n".encode())
+        elif found := re.fullmatch(f"(done|lost) {_NUMBER} {_NUMBER} {_NUMBER} ?(.*)", text):
+            self._end = (found[1], int(found[2]), int(found[3]), int(found[4]), found[5])
         else:
-            status, seconds, sent, note = (*rest.split(" ", 3), "")[:4]
-            self._end = (word, int(status), int(seconds), int(sent), note)
+            raise LinkLost(f"the job {self._job.id} reports what cannot be read", host=self._host)
 
     def due(self) -> float:
         return min(self._deadline, self._next)

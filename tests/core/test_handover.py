@@ -5,7 +5,11 @@ The site's lock and journal are files here, kept by the real scripts.
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,10 +19,11 @@ from typing import Any
 import pytest
 
 import runbook.ssh
-from runbook import lock, mission, sitecopy
-from runbook.errors import Exit, Unreachable
+from runbook import lock, locking, mission, sitecopy
+from runbook.errors import Exit, Unreachable, UsageError
 from runbook.journal import Journal, head_file, site_folder
 from runbook.journal import read as read_journal
+from runbook.lock import Holder
 from runbook.mission import Mission
 from runbook.model import Check, Event, Facts, Host, Read, Reading, Runbook, Site, Step, Verdict
 from runbook.ports import JobState, Outcome, Question, Reply
@@ -310,3 +315,69 @@ def test_a_journal_cut_off_is_not_gone_on_with(estate: Fleet, two: Two) -> None:
     code, face = alice.types("run")
     assert code == Exit.DONE
     assert Journal(alice.journal.parent).events[: len(lines)][-1].kind == "run_ended"
+
+
+# --- the lock, as a command -----------------------------------------------------------------------
+
+
+def broken(machine: Machine, reason: str) -> int:
+    with machine.sat_at(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(locking, "Hosts", runbook.ssh.Hosts)
+        patch.setattr(locking, "ROOT", str(Path(lock.FOLDER).parent))
+        patch.setattr(locking, "load_runbook", lambda name: machine.book)
+        patch.setattr(locking, "operator", lambda: machine.who)
+        args = Namespace(what="break", reason=reason, runbook="own")
+        return locking.command(args, HERE)
+
+
+def test_a_lock_is_broken_for_a_reason_that_both_sides_keep(
+    two: Two, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, bob = two(ROLL)
+    carol = Holder("carol", "desk1", "run: ca", "run9")
+    subprocess.run(["sh"], input=lock.take_script(carol), text=True, check=True)
+    with pytest.raises(UsageError, match="needs a reason"):
+        broken(bob, "  ")
+    assert (root / "lock").exists()
+    assert broken(bob, "carol went home") == Exit.DONE
+    assert not (root / "lock").exists()
+    [line] = (root / "lock-broken.jsonl").read_text().splitlines()
+    there = json.loads(line)
+    [here] = [e for e in read_journal(bob.journal)[0] if e.kind == "lock_broken"]
+    assert there == here.data
+    assert (there["by"], there["reason"]) == ("bob@desk7", "carol went home")
+    assert there["held_by"].startswith("carol on desk1")
+    capsys.readouterr()
+    assert broken(bob, "again") == Exit.DONE
+    assert capsys.readouterr().out == "h1: not locked\n"
+    assert len((root / "lock-broken.jsonl").read_text().splitlines()) == 1
+
+
+def test_who_was_broken_in_upon_finds_it_in_the_sites_journal_too(
+    estate: Fleet, two: Two, root: Path
+) -> None:
+    """The breaker's next run takes their word for it there."""
+    alice, bob = two(ROLL)
+    alice.types("run")
+    bob.types("run")
+    carol = Holder("carol", "desk1", "run: ca", "run9")
+    subprocess.run(["sh"], input=lock.take_script(carol), text=True, check=True)
+    assert broken(bob, "carol went home") == Exit.DONE
+    estate.hosts["h3"].values.clear()
+    assert bob.types("run")[0] == Exit.DONE
+    alice.types("run")
+    assert "lock_broken" in {e.kind for e in read_journal(alice.journal)[0]}
+
+
+def test_a_crashed_holders_lock_is_taken_by_another_machine_once_it_expired(
+    estate: Fleet, two: Two, root: Path
+) -> None:
+    _, bob = two(ROLL)
+    carol = Holder("carol", "desk1", "run: ca", "run9")
+    subprocess.run(["sh"], input=lock.take_script(carol), text=True, check=True)
+    old = time.time() - lock.EXPIRES + 30
+    os.utime(root / "lock" / "beat", (old, old))
+    assert bob.types("run")[0] == Exit.LOCKED
+    old -= 60
+    os.utime(root / "lock" / "beat", (old, old))
+    assert bob.types("run", new=True)[0] == Exit.DONE
