@@ -300,3 +300,15 @@ def test_bindings_have_ids_of_their_own_within_a_place() -> None:
 def test_the_package_does_not_load_textual_by_itself() -> None:
     code = "import sys, runbook.tui, runbook.symbols; sys.exit('textual' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_another_machine_did_is_on_the_desk_once_it_is_taken_up(tmp_path: Path) -> None:
+    mission = scenario.mission("resumed", tmp_path)
+    past, mission._past = mission._past, ()
+    desk = Desk(mission, Look(False, {}, False), lambda: 0.0)
+    assert desk.state.step("survey").status is Status.PENDING
+    mission._past = past
+    desk.feed.show(Event("taken_up", 1.0))
+    assert desk.take().all
+    assert desk.state.step("survey").status is Status.OK
+    assert all(step.title for step in desk.state.steps.values())
