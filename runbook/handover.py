@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from runbook import lock
@@ -124,18 +124,21 @@ def _kind(state: RunState) -> str:
 
 def fetch(site: Site, host: str) -> SiteJournal:
     """The site's journal for a command that only shows it; StateRefuses where there is none."""
+    if found := _there(site, host):
+        return found
+    raise StateRefuses("nothing was done on this site by pmrunbook", host=host)
+
+
+def _there(site: Site, host: str) -> SiteJournal | None:
     from runbook.ssh import Hosts
 
     secrets = Secrets(lambda label: getpass.getpass(f"{label}: "))
     hosts = Hosts(site, secrets.get)
     try:
         reader = hosts.reader(site.host(host))
-        found = look(lambda read: reader.read((read,))[read.id])
+        return look(lambda read: reader.read((read,))[read.id])
     finally:
         hosts.close()
-    if found is None:
-        raise StateRefuses("nothing was done on this site by pmrunbook", host=host)
-    return found
 
 
 def verify_journal(site: Site, host: str) -> int:
@@ -148,23 +151,22 @@ def verify_journal(site: Site, host: str) -> int:
         _tell(True, f"{path.name}:{here.torn}: torn while it was written; never acted upon")
     if not here.faults:
         _tell(True, f"{count(len(here.records), 'record')}, none changed, removed or moved")
-    ok: bool | None = not here.faults
+    changed = any(record.event.kind in CHANGES for record in here.records)
     try:
-        faults, note = compare(here.records, _there(site, host))
+        there = _there(site, host)
     except RunbookError as error:
         _tell(None, f"not compared with the site's copy: {error}")
-        ok = None if ok else ok
-    else:
-        for fault in faults:
-            _tell(False, fault)
-        if note:
-            _tell(True, note)
-        ok = ok and not faults
-    return int(Exit.DONE if ok else Exit.FAILED)
-
-
-def _there(site: Site, host: str) -> Sequence[Line]:
-    return fetch(site, host).records
+        return int(Exit.FAILED)
+    if there is None:
+        # Only what changed something has to be there.
+        _tell(None if changed else True, f"{host} has no copy to compare with")
+        return int(Exit.FAILED if changed or here.faults else Exit.DONE)
+    faults, note = compare(here.records, there.records)
+    for fault in faults:
+        _tell(False, fault)
+    if note:
+        _tell(True, note)
+    return int(Exit.FAILED if faults or here.faults else Exit.DONE)
 
 
 def _tell(ok: bool | None, text: str) -> None:

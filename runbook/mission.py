@@ -29,10 +29,20 @@ from runbook.errors import (
     Unreachable,
     UsageError,
 )
-from runbook.handover import SiteJournal, take_up, told
+from runbook.handover import SiteJournal, look, take_up, told
 from runbook.journal import Journal, private_folder, read, site_folder
 from runbook.lock import Holder, SiteLock
-from runbook.model import Event, Read, Reading, Runbook, Site, Status, fingerprint
+from runbook.model import (
+    Event,
+    Read,
+    Reading,
+    Runbook,
+    Secret,
+    SecretRef,
+    Site,
+    Status,
+    fingerprint,
+)
 from runbook.ports import Choice, Face, Question, Writer, Writers
 from runbook.recorder import Recorder
 from runbook.sitecopy import Claim, SiteCopy
@@ -186,7 +196,7 @@ class Mission:
                 # A connection of its own: the heartbeat must not wait behind a long job there.
                 lock_hosts = Hosts(self.site, secrets.get, trust)
                 self._take_up(journal, lock_hosts, recorder)
-            past = journal.events if journal else self._history()
+            past = journal.events if journal else self._history(secrets.get, trust)
             self._run = self._begin(fold(past))
             if journal:
                 transcripts = Transcripts(self._folder / "transcripts" / self._run)
@@ -230,9 +240,29 @@ class Mission:
             if journal:
                 journal.close()
 
-    def _history(self) -> list[Event]:
-        """What a command that changes nothing may know of earlier runs."""
-        return self._read() if self.mode == "undo-dry-run" else []
+    def _history(
+        self, secret: Callable[[SecretRef], Secret], trust: Callable[[str, str, str], bool]
+    ) -> list[Event]:
+        """What a command that changes nothing may know of earlier runs, on any machine."""
+        if self.mode != "undo-dry-run":
+            return []
+        from runbook.ssh import Hosts
+
+        ours, hosts = self._read(), Hosts(self.site, secret, trust)
+        try:
+            there = look(self._reader(hosts))
+        except SudoRefused:
+            raise
+        except Unreachable:
+            there = None
+        finally:
+            hosts.close()
+        return there.events if there and len(there.records) >= len(ours) else ours
+
+    def _reader(self, hosts: Hosts) -> Callable[[Read], Reading]:
+        """Reads on the host that has the lock."""
+        host = self.site.host(self.runbook.lock_host(self.site))
+        return lambda asked: hosts.reader(host).read((asked,))[asked.id]
 
     def _read(self) -> list[Event]:
         return read(self._folder / "journal.jsonl")[0]
@@ -325,9 +355,6 @@ class Mission:
         where = self.runbook.lock_host(self.site)
         empty = not journal.events
 
-        def read(asked: Read) -> Reading:
-            return hosts.reader(self.site.host(where)).read((asked,))[asked.id]
-
         def wanted(there: SiteJournal) -> bool:
             if self.mode != "resume" or not (empty or _another(there, journal)):
                 return True
@@ -344,7 +371,7 @@ class Mission:
             return reply.key == "take"
 
         try:
-            if take_up(journal, read, wanted, recorder.say):
+            if take_up(journal, self._reader(hosts), wanted, recorder.say):
                 self._known = fold(journal.events)
                 recorder.emit("taken_up")
         except SudoRefused:

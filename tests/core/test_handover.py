@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import runbook.ssh
-from runbook import lock, locking, mission, sitecopy
+from runbook import handover, lock, locking, mission, sitecopy
 from runbook.errors import Exit, Unreachable, UsageError
 from runbook.journal import Journal, head_file, site_folder
 from runbook.journal import read as read_journal
@@ -381,3 +381,52 @@ def test_a_crashed_holders_lock_is_taken_by_another_machine_once_it_expired(
     old -= 60
     os.utime(root / "lock" / "beat", (old, old))
     assert bob.types("run", new=True)[0] == Exit.DONE
+
+
+def test_an_undo_is_shown_on_any_machine(estate: Fleet, two: Two) -> None:
+    alice, bob = two(ROLL)
+    alice.types("run")
+    code, face = bob.types("undo-dry-run", steps=("roll",))
+    assert code == Exit.DONE
+    [planned] = [e for e in face.events if e.kind == "planned"]
+    assert len(planned.data["actions"]) == 4
+    assert not bob.journal.exists()
+    code, face = bob.types("undo", "approve", steps=("roll",))
+    assert code == Exit.DONE, why(face)
+    assert all("a" not in host.values for host in estate.hosts.values())
+
+
+@pytest.mark.parametrize("harm", ["none", "cut", "forge", "no copy"])
+def test_verify_journal_holds_a_machines_journal_against_the_sites(
+    estate: Fleet, two: Two, root: Path, harm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alice, _ = two(ROLL)
+    alice.types("run")
+    lines = alice.journal.read_bytes().splitlines(keepends=True)
+    match harm:
+        case "cut":
+            alice.journal.write_bytes(b"".join(lines[:-2]))
+            head_file(alice.journal).unlink()
+        case "forge":
+            alice.journal.unlink()
+            head_file(alice.journal).unlink()
+            forged = Journal(alice.journal.parent)
+            for line in lines:
+                record = json.loads(line)["record"]
+                text = "nobody" if record["kind"] == "approved" else record.get("step", "")
+                forged.append(Event(record["kind"], record["at"], text, data=record["data"]))
+            forged.close()
+        case "no copy":
+            (root / "site" / "journal.jsonl").unlink()
+    capsys.readouterr()
+    with alice.sat_at():
+        code = handover.verify_journal(HERE, "h1")
+    out = capsys.readouterr().out
+    assert code == (Exit.DONE if harm == "none" else Exit.FAILED)
+    assert {
+        "none": "the site has",
+        "cut": "gone from the end: the site has 2 records more",
+        "forge": "is another than on the site",
+        "no copy": "unknown  h1 has no copy",
+    }[harm] in out
+    assert f"passed   {len(lines) - 2 * (harm == 'cut')} records, none changed" in out
