@@ -10,7 +10,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from runbook.errors import Locked, RunbookError
@@ -21,6 +21,7 @@ FOLDER = f"{ROOT}/lock"
 EXPIRES = 300  # seconds without a heartbeat
 BEAT = 30  # seconds between heartbeats
 _HELD = 17
+_SAID = ("who", "where", "why", "run", "state", "token", "since")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,15 @@ class Holder:
     where: str
     why: str
     run: str
+    state: str = ""  # the folder of the journal there: one process at a time has that open
+    token: str = ""  # of the process; a run may be gone on with by another
     since: str = ""  # the host's clock, UTC
     age: int = 0  # seconds since the last heartbeat
+
+    def succeeds(self, other: Holder) -> bool:
+        """Whether `other` is dead because this one has the journal open that it had."""
+        mine, theirs = (self.who, self.where, self.state), (other.who, other.where, other.state)
+        return bool(self.state and other.token) and mine == theirs
 
     def __str__(self) -> str:
         return (
@@ -70,21 +78,21 @@ def parse(out: str) -> Holder | None:
         data = {}
     if not isinstance(data, dict):
         data = {}
-    known = {k: str(data.get(k, "")) for k in ("who", "where", "why", "run", "since")}
+    known = {k: str(data.get(k, "")) for k in _SAID}
     known["who"] = known["who"] or "somebody"
     return Holder(**known, age=age)
 
 
-def of(run: str) -> str:
-    """What stands in the holder's file of this run, as a word of `sh`."""
-    return quote(f'"run": {json.dumps(run)}')
+def of(token: str) -> str:
+    """What stands in the holder's file of this process, as a word of `sh`."""
+    return quote(f'"token": {json.dumps(token)}')
 
 
 def take_script(me: Holder, dead: str = "") -> str:
-    """Take it, or print the holder and exit with 17; that of our own run, or a dead one, goes."""
+    """Take it, or print the holder and exit with 17; our own one, or that of the `dead`, goes."""
     body = {k: v for k, v in asdict(me).items() if k not in ("since", "age")}
     text = quote(json.dumps(body, ensure_ascii=True)[:-1])
-    ours = " ".join(f"-e {of(run)}" for run in (me.run, dead) if run)
+    ours = " ".join(f"-e {of(token)}" for token in (me.token, dead) if token)
     return f"""{_SHOW}
 umask 077
 mkdir -p -m 0700 {ROOT}
@@ -112,9 +120,9 @@ exit {_HELD}
 """
 
 
-def release_script(run: str) -> str:
-    """Give it back if it is this run's."""
-    return f"if grep -qF {of(run)} {FOLDER}/holder 2>/dev/null; then rm -rf {FOLDER}; fi"
+def release_script(token: str) -> str:
+    """Give it back if it is this process's."""
+    return f"if grep -qF {of(token)} {FOLDER}/holder 2>/dev/null; then rm -rf {FOLDER}; fi"
 
 
 def break_script() -> str:
@@ -130,18 +138,12 @@ class SiteLock:
         host: str,
         me: Holder,
         lost: Callable[[str], None],
-        past: Collection[str] = (),
     ) -> None:
-        """`lost` is told, in the heartbeat's thread, when somebody else has the lock.
-
-        `past` are runs of the journal this process has open: who else wrote it from this machine
-        is dead.
-        """
+        """`lost` is told, in the heartbeat's thread, when somebody else has the lock."""
         self._writer = writer
         self._host = host
         self._me = me
         self._tell = lost
-        self._past = past
         self.lost = False  # somebody else may have it: nothing more may be changed
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -150,8 +152,8 @@ class SiteLock:
         """Locked, with the holder in words, when somebody else has it."""
         got = self._writer().now(take_script(self._me))
         holder = parse(got.out) if got.exit == _HELD else None
-        if holder and holder.run in self._past and holder.where == self._me.where:
-            got = self._writer().now(take_script(self._me, holder.run))
+        if holder and self._me.succeeds(holder):
+            got = self._writer().now(take_script(self._me, holder.token))
             holder = parse(got.out)
         if got.exit == _HELD:
             raise Locked(
@@ -173,10 +175,10 @@ class SiteLock:
         self._thread = None
         if self.lost:
             return
-        self._writer().now(release_script(self._me.run))
+        self._writer().now(release_script(self._me.token))
 
     def _beat(self) -> None:
-        script = f"grep -qF {of(self._me.run)} {FOLDER}/holder && touch {FOLDER}/beat"
+        script = f"grep -qF {of(self._me.token)} {FOLDER}/holder && touch {FOLDER}/beat"
         seen = time.monotonic()
         while not self._over.wait(BEAT):
             try:

@@ -409,7 +409,8 @@ class Mission:
     def _claim(self, writers: Writers, journal: Journal, recorder: Recorder) -> Claim:
         host = self.runbook.lock_host(self.site)
         who, _, where_from = operator().partition("@")
-        me = Holder(who, where_from, self._why(), self._run)
+        token = randomness.token_hex(8)
+        me = Holder(who, where_from, self._why(), self._run, str(self._folder), token)
 
         def lost(where: str) -> None:
             recorder.say("somebody broke our lock: stopping", "error", host=where)
@@ -421,9 +422,9 @@ class Mission:
         def writer() -> Writer:
             return writers.writer(self.site.host(host))
 
-        copy = SiteCopy(writer, journal, self._run, behind, lambda: lost(host))
+        copy = SiteCopy(writer, journal, token, behind, lambda: lost(host))
         recorder.copy = copy
-        return Claim(SiteLock(writer, host, me, lost, recorder.state.runs), copy)
+        return Claim(SiteLock(writer, host, me, lost), copy)
 
     def _why(self) -> str:
         what = ", ".join(self._steps) or self.runbook.title

@@ -54,14 +54,14 @@ def parse_head(reading: Reading) -> Head | None:
     return Head(int(found[2]), found[1], int(size))
 
 
-def push_script(at: Head, data: bytes, run: str) -> str:
+def push_script(at: Head, data: bytes, token: str) -> str:
     """Append `data`, whole records, behind the one the copy ends with; exit 18 where it does not.
 
     What a cut link left of the same records is cut off first. Only the holder of the lock may.
     """
     first = data[:73].decode("ascii")
     return f"""umask 077
-grep -qF {lock.of(run)} {lock.FOLDER}/holder || exit {_OTHERS}
+grep -qF {lock.of(token)} {lock.FOLDER}/holder || exit {_OTHERS}
 mkdir -p -m 0700 {FOLDER} || exit 1
 [ ! -L {FILE} ] || exit 1
 [ -e {FILE} ] || : >{FILE} || exit 1
@@ -102,14 +102,17 @@ class SiteCopy:
         self,
         writer: Callable[[], Writer],
         journal: Journal,
-        run: str,
+        token: str,
         tell: Callable[[str], None],
         refused: Callable[[], None] = lambda: None,
     ) -> None:
-        """`tell` is told, once, that the copy stays behind; `refused`, that the lock is gone."""
+        """`token` is the lock holder's.
+
+        `tell` is told, once, that the copy stays behind; `refused`, that the lock is gone.
+        """
         self._writer = writer
         self._journal = journal
-        self._run = run
+        self._token = token
         self._tell = tell
         self._refused = refused
         self.lost = False  # somebody else may write there now: nothing more may be changed
@@ -193,7 +196,7 @@ class SiteCopy:
 
     def _push(self) -> None:
         while batch := _batch(self._journal.since(self._at.size)):
-            got = self._writer().now(push_script(self._at, batch, self._run))
+            got = self._writer().now(push_script(self._at, batch, self._token))
             if got.exit == _OTHERS:
                 raise _others()
             if not got.ok:

@@ -4,6 +4,12 @@ LC_ALL=C.UTF-8 LANG=C.UTF-8 HOME=${HOME:-/root}
 PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL LANG HOME PATH
 
+if [ "$(id -u)" != 0 ]; then
+    printf '%s %s\n' 'this account is not root: what only root may read would look as if it were' \
+        'missing; let sudo start /bin/sh (sudo: true)' >&2
+    exit 1
+fi
+
 pc_first() { # the first of these paths that can be run
     for pc_x; do
         if [ -x "$pc_x" ]; then printf %s "$pc_x"; return 0; fi

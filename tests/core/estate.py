@@ -315,7 +315,7 @@ def make(
     lock = SiteLock(
         lambda: fleet.hosts[site.ca.host],
         site.ca.host,
-        Holder("me", "here", "test", run),
+        Holder("me", "here", "test", run, token=run),
         lambda host: None,
     )
     options = Options(mode, asked, hosts, "me", topic, attested)

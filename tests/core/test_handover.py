@@ -153,6 +153,24 @@ def test_a_run_that_broke_on_one_machine_is_gone_on_with_from_another(
     assert not (root / "lock").exists()
 
 
+def test_a_run_that_is_at_work_on_one_machine_is_not_gone_on_with_from_another(
+    estate: Fleet, two: Two
+) -> None:
+    """It is the same run, and the same name: that makes it nobody's to take."""
+    alice, bob = two(ROLL)
+    codes: list[int] = []
+
+    class Meanwhile(Scripted):
+        def ask(self, question: Question) -> Reply:
+            if not codes:
+                codes.append(bob.types("resume", "take")[0])
+            return super().ask(question)
+
+    code, _ = alice.types("run", face=Meanwhile())
+    assert (code, codes) == (Exit.DONE, [Exit.LOCKED])
+    assert [h.ran for h in estate.hosts.values()] == [["set a 1"]] * 4
+
+
 def test_what_is_not_wanted_stays_where_it_is(estate: Fleet, two: Two) -> None:
     alice, bob = two(ROLL)
     alice.types("run")
@@ -334,7 +352,7 @@ def test_a_lock_is_broken_for_a_reason_that_both_sides_keep(
     two: Two, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, bob = two(ROLL)
-    carol = Holder("carol", "desk1", "run: ca", "run9")
+    carol = Holder("carol", "desk1", "run: ca", "run9", "/c", "token9")
     subprocess.run(["sh"], input=lock.take_script(carol), text=True, check=True)
     with pytest.raises(UsageError, match="needs a reason"):
         broken(bob, "  ")
@@ -360,7 +378,7 @@ def test_who_was_broken_in_upon_finds_it_in_the_sites_journal_too(
     alice, bob = two(ROLL)
     alice.types("run")
     bob.types("run")
-    carol = Holder("carol", "desk1", "run: ca", "run9")
+    carol = Holder("carol", "desk1", "run: ca", "run9", "/c", "token9")
     subprocess.run(["sh"], input=lock.take_script(carol), text=True, check=True)
     assert broken(bob, "carol went home") == Exit.DONE
     estate.hosts["h3"].values.clear()
@@ -373,7 +391,7 @@ def test_a_crashed_holders_lock_is_taken_by_another_machine_once_it_expired(
     estate: Fleet, two: Two, root: Path
 ) -> None:
     _, bob = two(ROLL)
-    carol = Holder("carol", "desk1", "run: ca", "run9")
+    carol = Holder("carol", "desk1", "run: ca", "run9", "/c", "token9")
     subprocess.run(["sh"], input=lock.take_script(carol), text=True, check=True)
     old = time.time() - lock.EXPIRES + 30
     os.utime(root / "lock" / "beat", (old, old))

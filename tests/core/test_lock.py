@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -31,8 +32,8 @@ def sh(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["sh"], input=script, capture_output=True, text=True, check=False)
 
 
-ME = Holder("me", "here", 'run: it\'s "me"', "run1")
-YOU = Holder("you", "there", "run: ca", "run2")
+ME = Holder("me", "here", 'run: it\'s "me"', "run1", "/home/me", "token1")
+YOU = Holder("you", "there", "run: ca", "run2", "/home/you", "token2")
 
 
 def test_who_comes_second_is_told_who_came_first() -> None:
@@ -52,14 +53,14 @@ def test_who_comes_second_is_told_who_came_first() -> None:
 
 def test_only_the_holder_gives_it_back(root: Path) -> None:
     sh(lock.take_script(ME))
-    sh(lock.release_script("run2"))
+    sh(lock.release_script("token2"))
     assert root.exists()
-    sh(lock.release_script("run1"))
+    sh(lock.release_script("token1"))
     assert not root.exists()
     assert lock.parse(sh(lock.status_script()).stdout) is None
 
 
-def test_the_same_run_takes_it_again_after_a_crash() -> None:
+def test_the_same_process_takes_it_again_when_nobody_heard_that_it_did() -> None:
     assert sh(lock.take_script(ME)).returncode == 0
     assert sh(lock.take_script(ME)).returncode == 0
 
@@ -72,22 +73,30 @@ class Local:
         return Reading(done.returncode, done.stdout, done.stderr)
 
 
-def test_the_lock_of_a_dead_run_of_this_journal_is_taken_over() -> None:
-    def take(*past: str) -> None:
-        lock_ = SiteLock(lambda: cast("Writer", Local()), "ca", ME, lambda _: None, past)
+def test_the_lock_of_who_had_this_journal_open_is_taken_over() -> None:
+    def take() -> None:
+        lock_ = SiteLock(lambda: cast("Writer", Local()), "ca", ME, lambda _: None)
         try:
             lock_.take()
         finally:
             lock_.release()
 
-    sh(lock.take_script(Holder("me", "here", "run: ca", "run0")))
-    with pytest.raises(Locked):
-        take("another")
-    take("another", "run0")
+    # It is dead: this process has the journal open that it had. Whatever run it was.
+    dead = replace(ME, run="run0", token="token0")
+    sh(lock.take_script(dead))
+    take()
     assert lock.parse(sh(lock.status_script()).stdout) is None
-    sh(lock.take_script(Holder("me", "on another machine", "run: ca", "run0")))
-    with pytest.raises(Locked):
-        take("another", "run0")
+    # The same run at another machine, by another user, or with another state may be alive.
+    for alive in (
+        replace(dead, run="run1", where="elsewhere"),
+        replace(dead, run="run1", who="you"),
+        replace(dead, run="run1", state="/home/me/other"),
+        replace(dead, run="run1", state="", token=""),
+    ):
+        sh(lock.take_script(alive))
+        with pytest.raises(Locked):
+            take()
+        sh(lock.break_script())
 
 
 def test_a_lock_without_a_heartbeat_expires(root: Path) -> None:
@@ -102,7 +111,7 @@ def test_a_lock_without_a_heartbeat_expires(root: Path) -> None:
 
 
 def test_of_many_at_once_one_gets_it() -> None:
-    holders = [Holder(f"u{n}", "h", "why", f"run-{n}") for n in range(8)]
+    holders = [Holder(f"u{n}", "h", "why", "run", "s", f"token-{n}") for n in range(8)]
     running = [
         subprocess.Popen(["sh", "-c", lock.take_script(h)], stdout=subprocess.DEVNULL)
         for h in holders

@@ -124,7 +124,7 @@ def test_every_path_of_a_written_file_is_that_file(words: list[str]) -> None:
 @given(st.lists(TEXT | NASTY, min_size=4, max_size=4))
 def test_a_holder_comes_back_from_the_lock_as_they_took_it(words: list[str]) -> None:
     who, where, why, run = words
-    holder = Holder(who or "x", where, why, run or "r")
+    holder = Holder(who or "x", where, why, run, where, run or "r")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(lock, "ROOT", folder)
         patch.setattr(lock, "FOLDER", f"{folder}/lock")
@@ -133,7 +133,7 @@ def test_a_holder_comes_back_from_the_lock_as_they_took_it(words: list[str]) -> 
         shown = lock.parse(ran(lock.status_script()).decode())
         assert shown
         assert (shown.who, shown.where, shown.why) == (holder.who, where, why)
-        ran(lock.release_script(holder.run))
+        ran(lock.release_script(holder.token))
         assert lock.parse(ran(f"{lock.status_script()} || :").decode()) is None
 
 
@@ -148,12 +148,12 @@ def test_a_journal_reaches_the_site_byte_by_byte(texts: list[list[str]]) -> None
         ):
             patch.setattr(module, name, f"{folder}/{path}")
         (Path(folder) / "lock").mkdir()
-        (Path(folder) / "lock" / "holder").write_text('{"run": "run1"}')
+        (Path(folder) / "lock" / "holder").write_text('{"token": "token1"}')
         journal = Journal(Path(folder) / "here")
         for text in texts:
             journal.append(Event("message", 1.0, data={"text": text}))
         data = journal.since(0)
-        ran(sitecopy.push_script(Head(), data, "run1"))
+        ran(sitecopy.push_script(Head(), data, "token1"))
         assert (Path(folder) / "site/journal.jsonl").read_bytes() == data
         journal.close()
 

@@ -23,7 +23,7 @@ from runbook.recorder import Recorder
 from runbook.sitecopy import Claim, SiteCopy, head_script, parse_head
 from tests.core.estate import Scripted
 
-ME = Holder("alice", "laptop", "run: ca", "run1")
+ME = Holder("alice", "laptop", "run: ca", "run1", "/a", "token1")
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ class Desk:
         self.journal = Journal(folder)
         self.host = host
         self.said: list[str] = []
-        self.copy = SiteCopy(lambda: host, self.journal, holder.run, self.said.append)
+        self.copy = SiteCopy(lambda: host, self.journal, holder.token, self.said.append)
         lock_ = SiteLock(lambda: host, "ca", holder, self.said.append)
         self.claim = Claim(lock_, self.copy)
 
@@ -242,7 +242,7 @@ def test_another_machine_goes_on_and_the_first_one_takes_that_up(
     alice.claim.take()
     alice.leave()
 
-    bob = Desk(tmp_path / "b", host, Holder("bob", "desk7", "run: ca", "run2"))
+    bob = Desk(tmp_path / "b", host, Holder("bob", "desk7", "run: ca", "run2", "/b", "token2"))
     assert bob.take_up()
     assert bob.said[-1].startswith("taken up from the site: 2 records, the run of alice@laptop")
     assert [e.kind for e in bob.journal.events] == ["run_started", "start"]

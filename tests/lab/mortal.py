@@ -2,7 +2,8 @@
 
 MORTAL names a JSON file: a list of places, each "before" or "after" (the record is on the disk), a
 kind of event, and an action's id (empty: any). At the first of them that comes, the place is taken
-off the list and the process dies. Used as `python -m tests.lab.mortal ARGUMENTS`.
+off the list and the process dies; at "bug", after the record, it meets an exception that
+nobody expects. Used as `python -m tests.lab.mortal ARGUMENTS`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ def die_at(when: str, event: Event) -> None:
         if place in left:
             left.remove(place)
             PLACES.write_text(json.dumps(left))
+            if when == "bug":
+                raise ZeroDivisionError("a bug, made on purpose")
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -35,6 +38,7 @@ def append(journal: Journal, event: Event) -> None:
     die_at("before", event)
     _append(journal, event)
     die_at("after", event)
+    die_at("bug", event)
 
 
 Journal.append = append  # type: ignore[method-assign]

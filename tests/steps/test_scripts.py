@@ -38,6 +38,14 @@ def tree(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
 
 
+def test_who_is_not_root_reads_nothing_instead_of_half_of_it(tmp_path: Path) -> None:
+    done = sh(stand_in(tmp_path / "bin", id="echo 1000") + reads.PRELUDE + "\necho read\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "this account is not root" in done.stderr
+    done = sh(stand_in(tmp_path / "bin", id="echo 0") + reads.PRELUDE + "\necho read\n")
+    assert (done.returncode, done.stdout) == (0, "read\n")
+
+
 @pytest.fixture
 def seed(tmp_path: Path) -> Path:
     """The code of another server, packed."""
@@ -626,7 +634,7 @@ def test_the_password_of_another_database_is_not_that_of_puppetdb(
     given = assignments(etc=str(tmp_path), name="reports", user="pdb", port="5432")
     done = sh(given + reads.script("database.sh") + "password\n")
     assert done.stdout.strip() == ("s3cret" if known else "")
-    tools = stand_in(tmp_path / "bin", getent="exit 2", systemctl=":", ss=":")
+    tools = stand_in(tmp_path / "bin", getent="exit 2", systemctl=":", ss=":", id="echo 0")
     text = reads.script("puppetdb.sh").replace("/etc/puppetdb", str(tmp_path))
     read = tools + reads.PRELUDE + "\nPC_vendor= PC_ruby= pc_port=8081\n" + text
     done = sh(read)

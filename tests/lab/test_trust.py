@@ -1,0 +1,304 @@
+"""Nothing lost, nothing done twice, nobody let in: on real hosts, with operators at two machines.
+
+The tests share one estate and build on each other, in the order of the file. Clients learn of the
+CA by an SRV record here, so that a TSIG key is needed, too.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runbook.cli import NETNS
+from runbook.journal import head_file
+from tests.lab.conftest import ROOT, Seat, jobs_run, must, picture
+from tests.lab.test_ca import COUNTERS, confdir, names, puppet_hosts, server
+
+pytestmark = pytest.mark.lab
+
+WHERE = "/var/lib/pmrunbook /run /tmp /var/tmp /dev/shm /var/log /root /home /etc"
+"""Where a host keeps what it was told: spool, memory, logs, homes with their shells' history."""
+PAGE = ROOT / "docs" / "how-to" / "least-privilege.md"
+
+
+@pytest.fixture(scope="module")
+def desk(seat: Seat, tmp_path_factory: pytest.TempPathFactory) -> Seat:
+    """The operator's: an inventory with an SRV record, and the password of sudo in a variable."""
+    data = yaml.safe_load(seat.inventory.read_text())
+    data["ca"] |= {"clients": "srv", "srv_domain": seat.lab.estate.domain}
+    data["ssh"]["sudo_password"] = {"env": "SUDO_WORD"}
+    file = tmp_path_factory.mktemp("desk") / "inventory.yaml"
+    file.write_text(yaml.safe_dump(data))
+    word = seat.lab.credentials.sudo_password.read_text().strip()
+    return Seat(seat.lab, seat.state, {"SUDO_WORD": word}, file)
+
+
+@pytest.fixture(scope="module")
+def other(desk: Seat, tmp_path_factory: pytest.TempPathFactory) -> Seat:
+    """Another operator, at a machine that knows nothing."""
+    return Seat(
+        desk.lab, tmp_path_factory.mktemp("other"), desk.env | {"SUDO_USER": "bob"}, desk.file
+    )
+
+
+@pytest.fixture(scope="module")
+def before(desk: Seat) -> dict[str, dict[str, str]]:
+    lab = desk.lab
+    return {h: dict(picture(lab, h, confdir(lab, h))) for h in puppet_hosts(lab)}
+
+
+@pytest.fixture(scope="module")
+def canaries(desk: Seat) -> dict[str, bytes]:
+    """The secrets of this lab, each a word that is nowhere else in the world."""
+    lab = desk.lab
+    sudo = desk.env["SUDO_WORD"]
+    found = {
+        "sudo password": sudo,
+        "sudo password, base64": base64.b64encode(sudo.encode()).decode().rstrip("="),
+        "sudo password, hex": sudo.encode().hex(),
+        "TSIG key": lab.credentials.tsig_secret.read_text().strip(),
+        "TSIG key, bytes": base64.b64decode(lab.credentials.tsig_secret.read_text()).hex(),
+    }
+    # The first line is the same in every key, the public half in every authorized_keys.
+    key = lab.credentials.key.read_text().splitlines()[3:-1]
+    found |= {f"private key, line {n}": line for n, line in enumerate(key)}
+    return {name: word.encode() for name, word in found.items()}
+
+
+class Watch:
+    """Every command line on this machine, those of the lab's hosts among them, while it lasts."""
+
+    def __init__(self, words: dict[str, bytes]) -> None:
+        self.words = words
+        self.sweeps = self.seen = 0
+        self.found: set[tuple[str, bytes]] = set()
+        self.over = threading.Event()
+
+    def look(self) -> None:
+        known: set[bytes] = set()
+        while not self.over.wait(0.02):
+            self.sweeps += 1
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    line = path.read_bytes()
+                except OSError:
+                    continue
+                if line not in known:
+                    known.add(line)
+                    self.found |= {(n, line) for n, word in self.words.items() if word in line}
+        self.seen = len(known)
+
+
+@contextmanager
+def watching(words: dict[str, bytes]) -> Iterator[Watch]:
+    watch = Watch(words)
+    thread = threading.Thread(target=watch.look)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        watch.over.set()
+        thread.join()
+
+
+def mortal(seat: Seat, place: tuple[str, str, str], *args: str) -> subprocess.CompletedProcess[str]:
+    """pmrunbook, which dies or meets a bug at this place."""
+    places = seat.state / "places"
+    places.write_text(json.dumps([place]))
+    env = {**seat.environ(), "MORTAL": str(places), NETNS: seat.lab.network.name}
+    command = [sys.executable, "-m", "tests.lab.mortal", *args, "-i", str(seat.inventory)]
+    return subprocess.run(
+        seat.lab.seat(command),
+        env=env,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+def test_the_sudoers_file_of_the_documentation_is_enough(desk: Seat, before: object) -> None:
+    """And stays in force for all that follows."""
+    lab = desk.lab
+    text = re.findall(r"```sudoers\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
+    user = lab.estate.ssh_user
+    rules = text.replace("pmrunbook", user).replace(f"sudoers.d/{user}", "sudoers.d/pmrunbook")
+    for host in puppet_hosts(lab):
+        script = (
+            "umask 227; cat >/etc/sudoers.d/pmrunbook && visudo -cf /etc/sudoers.d/pmrunbook && "
+            f"gpasswd -d {user} sudo && ! su -c 'sudo -n -l /bin/cat' {user}"
+        )
+        must(lab.execute(host, script, rules))
+    assert "actions on" in must(desk.pmrunbook("--dry-run", "--plain"))
+
+
+def test_who_may_not_become_root_is_told_so_and_nothing_is_half_read(
+    desk: Seat, tmp_path: Path
+) -> None:
+    data = yaml.safe_load(desk.inventory.read_text())
+    data["ssh"]["sudo"] = False
+    del data["ssh"]["sudo_password"]
+    file = tmp_path / "inventory.yaml"
+    file.write_text(yaml.safe_dump(data))
+    for words in (("--dry-run",), ("verify",)):
+        done = desk.pmrunbook(*words, "--plain", inventory=file)
+        assert done.returncode != 0
+        assert done.stdout.count("this account is not root") >= len(puppet_hosts(desk.lab))
+        assert "plan:" not in done.stdout or "nothing to do" in done.stdout
+
+
+def test_a_run_that_meets_a_bug_and_is_gone_on_with_leaves_no_secret_anywhere(
+    desk: Seat, canaries: dict[str, bytes]
+) -> None:
+    lab = desk.lab
+    said: list[str] = []
+    with watching(canaries) as watch:
+        bug = mortal(desk, ("bug", "end", ""), "--plain", "--yes")
+        assert bug.returncode == 1, bug.stdout[-3000:] + bug.stderr[-3000:]
+        assert "a bug in pmrunbook" in bug.stdout
+        done = desk.pmrunbook("--resume", "--plain", "--yes", "--scripts")
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        said += [bug.stdout, bug.stderr, done.stdout, done.stderr]
+        for words in (
+            ("verify", "--plain"),
+            ("verify", "journal"),
+            ("status",),
+            ("status", "--json", "--from-site"),
+            ("report",),
+            ("report", "--json"),
+            ("log",),
+            ("log", names(lab, "agent")[0]),
+            ("--dry-run", "--json"),
+        ):
+            again = desk.pmrunbook(*words)
+            assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
+            said += [again.stdout, again.stderr]
+    assert watch.sweeps > 100 and watch.seen > 50
+    assert watch.found == set()
+    shown = "\n".join(said).encode()
+    assert [name for name, word in canaries.items() if word in shown] == []
+    files = [f for f in desk.state.rglob("*") if f.is_file()]
+    assert {"journal.jsonl", "journal.head", "crash.txt"} <= {f.name for f in files}
+    assert any(f.suffix == ".log" for f in files)  # transcripts
+    kept = {(n, f) for f in files for n, w in canaries.items() if w in f.read_bytes()}
+    assert kept == set()
+    words = "".join(f"{word.decode()}\n" for word in canaries.values())
+    for host in [h.name for h in lab.estate.hosts]:
+        known = "--exclude-dir=bind" if host in names(lab, "nameserver") else ""
+        search = (
+            "cat >/root/words; trap 'rm -f /root/words' EXIT; "
+            f"grep -rlaF {known} --exclude=words -f /root/words {WHERE} 2>/dev/null; "
+            "journalctl --no-pager -o export 2>/dev/null | grep -caF -f /root/words"
+        )
+        assert lab.execute(host, search, words).stdout.strip() == "0", host
+        # The search finds what is there: the same words in a shell's history.
+        plant = (
+            f"cat >/root/.bash_history; grep -lF {canaries['sudo password'].decode()!r} /root/.*"
+        )
+        assert "/root/.bash_history" in lab.execute(host, plant, words).stdout
+        must(lab.execute(host, "rm -f /root/.bash_history"))
+
+
+def test_a_run_killed_on_one_machine_is_gone_on_with_from_another(desk: Seat, other: Seat) -> None:
+    lab = desk.lab
+    must(desk.pmrunbook("undo", "ca", "--plain", "--yes"))
+    ran = jobs_run(lab, puppet_hosts(lab))
+    past = len(desk.events())
+    starts = [e.action for e in desk.events() if e.kind == "start" and e.step == "ca"]
+    # After its start was written down, with the job on its way or not: the worst place.
+    middle = starts[len(starts) // 2].removeprefix("undo:")
+    killed = mortal(desk, ("after", "start", middle), "--plain", "--yes")
+    assert killed.returncode in (-9, 137), killed.stdout[-2000:]
+
+    status = other.pmrunbook("status", "--from-site")
+    assert status.returncode in (7, 8), status.stdout
+    assert "run 20" in status.stdout
+    waits = other.pmrunbook("--resume", "--plain")
+    assert waits.returncode == 7, waits.stdout + waits.stderr
+    assert f"is on {lab.estate.fqdn(lab.estate.host(server(lab)))}" in waits.stderr
+    assert "--yes goes on with it" in waits.stdout
+    time.sleep(1)
+    done = other.pmrunbook("--resume", "--plain", "--yes")
+    if done.returncode == 6:  # the dead run's lock: another machine waits until it expires
+        must(lab.execute(server(lab), "touch -d '10 minutes ago' /var/lib/pmrunbook/lock/beat"))
+        done = other.pmrunbook("--resume", "--plain", "--yes")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+    events = other.events()[past:]
+    ended = [e.action for e in events if e.kind == "end" and e.data["status"] == "ok"]
+    assert len(ended) == len(set(ended))
+    kinds = {e.action: e.data["action"]["do"]["kind"] for e in events if e.kind == "start"}
+    jobs = [action for action in ended if kinds[action] not in ("DnsChange", "Human")]
+    assert jobs_run(lab, puppet_hosts(lab)) - ran == len(jobs)
+    must(other.pmrunbook("verify", "--plain"))
+
+    # Back at the first machine: it takes up what the other did, and finds nothing to do.
+    out = must(desk.pmrunbook("--plain", "--yes"))
+    assert "taken up from the site" in out and "nothing to do" in out
+    mine, theirs = (sorted(s.state.rglob("journal.jsonl"))[0].read_bytes() for s in (desk, other))
+    assert mine.startswith(theirs)
+    for seat in (desk, other):
+        assert "none changed, removed or moved" in must(seat.pmrunbook("verify", "journal"))
+
+
+def test_a_journal_that_was_cut_off_is_found_by_the_site(other: Seat) -> None:
+    path = sorted(other.state.rglob("journal.jsonl"))[0]
+    whole, head = path.read_bytes(), head_file(path).read_bytes()
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-5]))
+    try:
+        done = other.pmrunbook("verify", "journal")
+        assert done.returncode == 1
+        assert "gone from the end, once on the disk" in done.stdout
+        head_file(path).unlink()
+        done = other.pmrunbook("verify", "journal")
+        assert done.returncode == 1
+        assert "gone from the end: the site has" in done.stdout
+    finally:
+        path.write_bytes(whole)
+        head_file(path).write_bytes(head)
+
+
+def test_a_host_left_out_is_shown_and_taken_in_again(desk: Seat) -> None:
+    lab, host = desk.lab, names(desk.lab, "agent")[0]
+    must(desk.pmrunbook("undo", "ca", "--plain", "--yes"))
+    fqdn = lab.estate.fqdn(lab.estate.host(host))
+    must(lab.execute(host, f"mount --bind -o ro {confdir(lab, host)} {confdir(lab, host)}"))
+    try:
+        out = must(desk.pmrunbook("--plain", "--yes", "--on-failure", "exclude"))
+        assert "1 host left out" in out
+        assert f"pmrunbook include {fqdn} takes it in again" in desk.pmrunbook("status").stdout
+        assert f"Left out: {fqdn}" in must(desk.pmrunbook("report"))
+    finally:
+        must(lab.execute(host, f"umount {confdir(lab, host)}"))
+    assert desk.pmrunbook("include", "nobody.example").returncode == 2
+    must(desk.pmrunbook("include", fqdn))
+    out = must(desk.pmrunbook("--resume", "--plain", "--yes"))
+    assert "left out" not in out
+    must(desk.pmrunbook("verify", "--plain"))
+    assert "Left out" not in must(desk.pmrunbook("report"))
+
+
+def test_all_down_to_the_first_step_is_taken_back_with_one_command(
+    desk: Seat, before: dict[str, dict[str, str]]
+) -> None:
+    lab = desk.lab
+    shown = must(desk.pmrunbook("undo", "--to", "survey", "--dry-run", "--plain"))
+    assert "take back" in shown
+    must(desk.pmrunbook("undo", "--to", "survey", "--plain", "--yes"))
+    for host in puppet_hosts(lab):
+        now = dict(picture(lab, host, confdir(lab, host)))
+        differ = {p for p in now.keys() | before[host].keys() if now.get(p) != before[host].get(p)}
+        assert {p for p in differ if p.rsplit("/", 1)[-1] not in COUNTERS} == set(), host
