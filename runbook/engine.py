@@ -92,6 +92,7 @@ class Engine:
         self._approval = Approval(site, recorder, self._scout, options.operator, options.hosts)
         self._limited = bool(options.hosts)
         self._acted = False  # whether a step of this run set out to change anything
+        self._back: list[str] = []  # hosts to be taken in again
         self._hindrance: RunbookError | None = None  # the worst a dry run met
         self._doing = Doing(
             site, recorder, crew, self._scout, self._approval, lambda: bool(lock and lock.lost)
@@ -133,10 +134,27 @@ class Engine:
             self._scout.begin(self._due)
             for step in self._due:
                 self._step(step)
+            while self._taken_in():
+                # Once more through all of it: what is done is found done.
+                self._scout.begin(self._due)
+                for step in self._due:
+                    self._step(step)
             if self._hindrance:
                 raise self._hindrance
         finally:
+            self._taken_in()
             self._leave()
+
+    def take_in(self, host: str) -> None:
+        """Go to a host that was left out, once all others are done. From any thread."""
+        self._back.append(host)
+
+    def _taken_in(self) -> bool:
+        back, self._back = self._back, []
+        hosts = [host for host in dict.fromkeys(back) if host in self._rec.state.excluded]
+        for host in hosts:
+            self._rec.emit("included", "", host, by=self._rec.state.operator)
+        return bool(hosts)
 
     # --- one step ---------------------------------------------------------------------------------
 

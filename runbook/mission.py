@@ -129,6 +129,7 @@ class Mission:
         self._stopped = False
         self._run = ""
         self._recorder: Recorder | None = None  # while a run is under way
+        self._engine: Engine | None = None  # while it goes through the steps
         self._known: RunState | None = None  # before this command, once the site was asked
 
     def past(self) -> RunState:
@@ -149,6 +150,12 @@ class Mission:
         code = start(argv)
         self._note("shell_ended", host, exit=code)
         return code
+
+    def include(self, host: str) -> None:
+        if engine := self._engine:
+            engine.take_in(host)
+        else:
+            self._note("included", host, by=operator())
 
     def _note(self, kind: str, host: str, **data: Any) -> None:
         """Journal what an operator does beside the run, also when that one has ended."""
@@ -304,7 +311,11 @@ class Mission:
             return (
                 (Exit.DONE, "all of it holds", "") if good else (Exit.FAILED, "not all holds", "")
             )
-        engine.run()
+        self._engine = engine
+        try:
+            engine.run()
+        finally:
+            self._engine = None
         if self.mode == "dry-run":
             return Exit.DONE, "nothing was changed", "pmrunbook"
         if dark := len(recorder.state.unknown()):

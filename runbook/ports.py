@@ -189,6 +189,10 @@ class Mission(Protocol):
         """
         ...
 
+    def include(self, host: str) -> None:
+        """Take a host in again that was left out: at the end of this run, else by `--resume`."""
+        ...
+
     def transcript(self, step: str, host: str) -> Path:
         """The file with what this host said in this step; may not exist yet."""
         ...

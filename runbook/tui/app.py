@@ -28,7 +28,7 @@ from runbook.errors import Exit, RunbookError
 from runbook.ports import Mission, Reply
 from runbook.symbols import ascii_only
 from runbook.tui.desk import Change, Desk, Review
-from runbook.tui.dialogs import Asking, Help, Leaving
+from runbook.tui.dialogs import Asking, Help, Including, Leaving
 from runbook.tui.estate import MapView
 from runbook.tui.feed import Pending
 from runbook.tui.home import Home
@@ -262,6 +262,17 @@ class RunbookApp(App[int]):
             finally:
                 loop.add_signal_handler(signal.SIGINT, self._told_to_end)
         self.refresh()
+
+    def take_in(self, host: str) -> None:
+        """Ask whether a host that was left out is taken in again."""
+
+        def answered(sure: bool | None) -> None:
+            if sure:
+                self.desk.mission.include(host)
+                when = "once the others are done" if self.desk.code is None else "by --resume"
+                self.tell(f"{host} is taken in again {when}.")
+
+        self._open(Including(self.desk, host), answered)
 
     def tell(self, text: str, severity: Any = "information") -> None:
         """A short notice that goes away by itself."""

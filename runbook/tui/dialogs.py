@@ -253,6 +253,20 @@ class Leaving(Dialog[bool]):
         self.dismiss(message.item is LEAVE)
 
 
+class Including(Dialog[bool]):
+    """Whether a host that was left out is taken in again."""
+
+    def __init__(self, desk: Desk, host: str) -> None:
+        when = "Once the others are done, this run goes" if desk.code is None else "--resume goes"
+        body = f"It was left out: {desk.state.excluded[host]}\n\n{when} through its steps again."
+        choices = (Choice("", "No, it stays out"), Choice("take", "Yes, take it in again"))
+        super().__init__(desk, f"Take {host} in again?", [body], choices)
+
+    @on(Rows.Picked, "#choices")
+    def choice_picked(self, message: Rows.Picked) -> None:
+        self.dismiss(message.item.key == "take")
+
+
 class Help(Dialog[None]):
     """The keys of the screen it was opened on."""
 

@@ -24,6 +24,7 @@ class HostsView(Pane):
     SIDES = ("hosts",)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "shell", "Shell", id="host.shell"),
+        Binding("i", "include", "Take in again", id="host.include"),
     ]
 
     def __init__(self, desk: Desk) -> None:
@@ -90,6 +91,19 @@ class HostsView(Pane):
     @on(Rows.Picked, "#hosts")
     def open_log(self, message: Rows.Picked) -> None:
         self.face.open_log(message.item)
+
+    @on(Rows.Moved, "#hosts")
+    def moved(self) -> None:
+        self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "include":
+            rows = self.query("#hosts")
+            return bool(rows) and self.query_one("#hosts", Rows).cursor in self.desk.state.excluded
+        return super().check_action(action, parameters)
+
+    def action_include(self) -> None:
+        self.face.take_in(str(self.query_one("#hosts", Rows).cursor))
 
     def action_shell(self) -> None:
         if host := self.query_one("#hosts", Rows).cursor:

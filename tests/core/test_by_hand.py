@@ -264,3 +264,34 @@ def test_a_host_taken_in_again_is_gone_to_by_the_resumed_run(tmp_path: Path) -> 
     again.engine.run()
     assert again.recorder.state.excluded == {}
     assert estate.hosts["h3"].values == {"a": "1"}
+
+
+def test_a_host_may_be_taken_in_again_while_the_run_is_at_work() -> None:
+    estate = Fleet(*NAMES)
+    broken(estate, "h3")
+    run = make(estate, site(*NAMES), ROLL, face=Scripted("approve", "exclude:broken disk"))
+    shown = run.face.show
+
+    def show(event: Event) -> None:
+        shown(event)
+        if event.kind == "start" and event.host == "h4":
+            del estate.hosts["h3"]._do  # mended meanwhile
+            run.engine.take_in("h3")
+            run.engine.take_in("h1")  # was never left out
+
+    run.face.show = show  # type: ignore[method-assign]
+    run.engine.run()
+    assert run.recorder.state.excluded == {}
+    assert [h.values for h in estate.hosts.values()] == [{"a": "1"}] * 4
+    assert estate.hosts["h1"].ran == ["set a 1"]
+    assert [q.kind for q in run.face.asked] == ["approve", "failure"]  # approved once
+
+
+def test_a_host_taken_in_again_in_a_run_that_fails_is_left_to_the_next() -> None:
+    estate = Fleet(*NAMES)
+    broken(estate, "h3", "h4")
+    run = make(estate, site(*NAMES), ROLL, face=Scripted("approve", "exclude:x", "quit"))
+    run.engine.take_in("h3")
+    with pytest.raises(RunbookError):
+        run.engine.run()
+    assert run.recorder.state.excluded == {}

@@ -320,6 +320,9 @@ class ScriptedMission:
         said = f"echo this is a shell on {host}; read line; echo shell $line >>$SCENARIO_RECORD"
         return start(["sh", "-c", said])
 
+    def include(self, host: str) -> None:
+        record(f"include {host}")
+
     def transcript(self, step: str, host: str) -> Path:
         return self._folder / f"{step}-{host}.log"
 

@@ -18,6 +18,7 @@ from runbook.tui.home import Home
 from runbook.tui.hosts import HostsView
 from runbook.tui.log import LogView, Window
 from runbook.tui.review import ReviewView
+from runbook.tui.rows import Rows
 from runbook.tui.summary import Summary
 from tests.ui import scenario
 from tests.ui.conftest import NARROW, PATIENCE, WIDE, Seat, play, seated
@@ -368,6 +369,28 @@ def test_four_thousand_hosts_cost_what_is_visible(
             assert len(set(drawn)) <= rows
             await seat.press("G")
             await seat.see("4006 of 4006", "agent3998")
+
+    play(work)
+
+
+def test_a_host_left_out_is_taken_in_again_after_a_yes(tmp_path: Path, record: Record) -> None:
+    async def work() -> None:
+        async with seated("crowd", tmp_path) as seat:
+            await seat.until(lambda: len(seat.app.desk.state.excluded) == 1, "the last event")
+            await seat.press("h")
+            await seat.see("LAST LINE", "1 excluded")
+            assert "i Take in again" not in seat.text()
+            await seat.press("i")  # not for a host that is at work
+            assert isinstance(seat.app.screen, HostsView)
+            host = next(iter(seat.app.desk.state.excluded))
+            seat.app.screen.query_one("#hosts", Rows).go_to(host)
+            await seat.see("i Take in again")
+            await seat.press("i")
+            await seat.see(f"Take {host} in again?", "It was left out: out of reach")
+            await seat.press("enter")
+            assert record() == []
+            await seat.press("i", "down", "enter")
+            assert record() == [f"include {host}"]
 
     play(work)
 
