@@ -38,6 +38,10 @@ def lab_name(suffix: str) -> str:
     return f"t{hashlib.sha256(whose.encode()).hexdigest()[:6]}-{suffix}"
 
 
+_sat: dict[str, str] = {}
+"""Whose journal lies on the site of each lab."""
+
+
 @dataclass
 class Seat:
     """An operator in front of a lab, with a state folder of their own."""
@@ -47,12 +51,28 @@ class Seat:
     env: dict[str, str] = field(default_factory=dict)
     file: Path | None = None  # another inventory than the lab's
     runbook: str = "scaling"
+    beside: Path | None = None  # the state of a seat that works on the same site
 
     @property
     def inventory(self) -> Path:
         return self.file or self.lab.inventory
 
     def environ(self) -> dict[str, str]:
+        """The environment of a command about to be typed here.
+
+        Estates are shared by tests that have nothing to do with each other: each seat finds the
+        site's journal of its own, or of the seat it sits beside.
+        """
+        mine = hashlib.sha256(str(self.beside or self.state).encode()).hexdigest()[:12]
+        last = _sat.setdefault(self.lab.name, mine)
+        if last != mine:
+            _sat[self.lab.name] = mine
+            swap = (
+                "cd /var/lib/pmrunbook 2>/dev/null || exit 0; "
+                f"[ ! -e site ] || mv -T site site.{last}; "
+                f"[ ! -e site.{mine} ] || mv -T site.{mine} site"
+            )
+            must(self.lab.execute(self.lab.estate.having("server")[0].name, swap))
         return {**os.environ, "XDG_STATE_HOME": str(self.state), **self.env}
 
     def pmrunbook(

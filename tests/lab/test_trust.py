@@ -47,9 +47,8 @@ def desk(seat: Seat, tmp_path_factory: pytest.TempPathFactory) -> Seat:
 @pytest.fixture(scope="module")
 def other(desk: Seat, tmp_path_factory: pytest.TempPathFactory) -> Seat:
     """Another operator, at a machine that knows nothing."""
-    return Seat(
-        desk.lab, tmp_path_factory.mktemp("other"), desk.env | {"SUDO_USER": "bob"}, desk.file
-    )
+    state, env = tmp_path_factory.mktemp("other"), desk.env | {"SUDO_USER": "bob"}
+    return Seat(desk.lab, state, env, desk.file, beside=desk.state)
 
 
 @pytest.fixture(scope="module")
