@@ -144,6 +144,11 @@ def _there(site: Site, host: str) -> SiteJournal | None:
 def verify_journal(site: Site, host: str) -> int:
     """Tell what is wrong with this machine's journal, by itself and against the site's copy."""
     path = site_folder(site.name) / "journal.jsonl"
+    there, trouble = None, ""
+    try:
+        there = _there(site, host)  # first: a run at work writes here before it writes there
+    except RunbookError as error:
+        trouble = str(error)
     here = audit(path)
     for fault in here.faults:
         _tell(False, fault)
@@ -151,22 +156,21 @@ def verify_journal(site: Site, host: str) -> int:
         _tell(True, f"{path.name}:{here.torn}: torn while it was written; never acted upon")
     if not here.faults:
         _tell(True, f"{count(len(here.records), 'record')}, none changed, removed or moved")
-    changed = any(record.event.kind in CHANGES for record in here.records)
-    try:
-        there = _there(site, host)
-    except RunbookError as error:
-        _tell(None, f"not compared with the site's copy: {error}")
-        return int(Exit.FAILED)
-    if there is None:
+    ok: bool | None = not here.faults
+    if there:
+        faults, note = compare(here.records, there.records)
+        for fault in faults:
+            _tell(False, fault)
+        if note:
+            _tell(True, note)
+        ok = ok and not faults
+    else:
         # Only what changed something has to be there.
-        _tell(None if changed else True, f"{host} has no copy to compare with")
-        return int(Exit.FAILED if changed or here.faults else Exit.DONE)
-    faults, note = compare(here.records, there.records)
-    for fault in faults:
-        _tell(False, fault)
-    if note:
-        _tell(True, note)
-    return int(Exit.FAILED if faults or here.faults else Exit.DONE)
+        changed = any(record.event.kind in CHANGES for record in here.records)
+        told = None if trouble or changed else True
+        _tell(told, f"not compared: {trouble or f'{host} has no copy to compare with'}")
+        ok = ok and told
+    return int(Exit.DONE if ok else Exit.FAILED)
 
 
 def _tell(ok: bool | None, text: str) -> None:
