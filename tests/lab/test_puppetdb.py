@@ -99,37 +99,37 @@ def hosts(lab: Lab) -> list[str]:
     return [*servers(lab), store(lab), *names(lab, "agent")]
 
 
-def ask(lab: Lab, at: str, path: str) -> tuple[str, Any]:
+def ask(lab: Lab, at: str, path: str, where: str = "") -> tuple[str, Any]:
     """What PuppetDB answers a host that shows its own certificate: status and JSON."""
     folder, name = ssl(lab, at), fqdn(lab, at)
     script = (
         f"cd /; curl -s -m 20 --cacert {folder}/certs/ca.pem --cert {folder}/certs/{name}.pem "
         f"--key {folder}/private_keys/{name}.pem -w '\\n%{{http_code}}' "
-        f"'https://{fqdn(lab, store(lab))}:8081{path}' || :"
+        f"'https://{fqdn(lab, where or store(lab))}:8081{path}' || :"
     )
     body, _, code = must(lab.execute(at, script)).rpartition("\n")
     return code.strip(), json.loads(body) if code.strip() == "200" else body
 
 
-def of(lab: Lab, kind: str, node: str) -> Any:
-    return ask(lab, server(lab), f"/pdb/query/v4/{kind}/{fqdn(lab, node)}")[1]
+def of(lab: Lab, kind: str, node: str, where: str = "") -> Any:
+    return ask(lab, server(lab), f"/pdb/query/v4/{kind}/{fqdn(lab, node)}", where)[1]
 
 
-def stored(lab: Lab) -> None:
+def stored(lab: Lab, where: str = "") -> None:
     """A real agent runs through every server; PuppetDB has it all, through the right one."""
     agent = names(lab, "agent")[0]
     for host in servers(lab):
         began = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - 1))
         gets_its_catalog(lab, agent, host)
         for _ in range(20):
-            found = {kind: of(lab, kind, agent) for kind in ("factsets", "catalogs")}
+            found = {kind: of(lab, kind, agent, where) for kind in ("factsets", "catalogs")}
             if {f["producer"] for f in found.values() if f} == {fqdn(lab, host)}:
                 break
             time.sleep(1)
         assert {f["producer"] for f in found.values()} == {fqdn(lab, host)}
         assert all(f["producer_timestamp"] > began for f in found.values())
         query = quote(f'["=","certname","{fqdn(lab, agent)}"]')
-        reports = ask(lab, host, f"/pdb/query/v4/reports?query={query}")[1]
+        reports = ask(lab, host, f"/pdb/query/v4/reports?query={query}", where)[1]
         assert fqdn(lab, host) in {r["producer"] for r in reports}
 
 
@@ -367,6 +367,23 @@ def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(seat: Seat)
     stored(lab)
     must(seat.pmrunbook("verify", "--plain"))
     must(seat.pmrunbook("undo", "puppetdb", "--plain", "--yes", timeout=1800))
+
+
+def test_it_comes_and_goes_beside_the_cas_puppet_server(seat: Seat, tmp_path: Path) -> None:
+    lab, ca = seat.lab, server(seat.lab)
+    other = replace(seat, state=tmp_path / "state")
+    other = inventory(other, tmp_path, {"puppetdb": {"host": fqdn(lab, ca)}})
+    was = dict(picture(lab, ca, "/etc"))
+    must(other.pmrunbook("--plain", "--yes", timeout=1800))
+    stored(lab, ca)
+    must(other.pmrunbook("verify", "--plain"))
+    must(other.pmrunbook("undo", "puppetdb", "--plain", "--yes", timeout=1800))
+    now = dict(picture(lab, ca, "/etc"))
+    differ = {p for p in now.keys() | was if now.get(p) != was.get(p)}
+    differ = {p for p in differ if p.rsplit("/", 1)[-1] not in COUNTERS}
+    assert {p for p in differ if not OF_THE_SYSTEM.search(p)} == set()
+    for host in servers(lab):
+        gets_its_catalog(lab, names(lab, "agent")[0], host)
 
 
 OWN_DATABASE = """set -e
