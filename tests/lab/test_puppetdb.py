@@ -363,7 +363,7 @@ def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(seat: Seat)
     lab = seat.lab
     places = boundaries(seat.events(), "puppetdb")
     assert len(places) > 20
-    seat.killed_at(some(places), hosts(lab))
+    seat.killed_at(some(places), hosts(lab), "--step", "puppetdb")
     stored(lab)
     must(seat.pmrunbook("verify", "--plain"))
     must(seat.pmrunbook("undo", "puppetdb", "--plain", "--yes", timeout=1800))
@@ -405,11 +405,11 @@ SQL
 
 
 @pytest.mark.parametrize("screen", [WIDE], indirect=True, ids=["120x36"])
-def test_a_database_of_the_sites_own_through_the_screens(
+def test_two_on_a_database_of_the_sites_own_through_the_screens(
     seat: Seat, screen: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Elsewhere, over TLS, with a password the inventory refers to; and no compile master."""
-    lab = seat.lab
+    """Elsewhere, over TLS, with a password the inventory refers to; one is on the CA's host."""
+    lab, both = seat.lab, (store(seat.lab), server(seat.lab))
     elsewhere = names(lab, "nameserver")[0]
     must(lab.execute(elsewhere, OWN_DATABASE.replace("WORD", SECRET), timeout=300))
     password = tmp_path / "password"
@@ -421,10 +421,7 @@ def test_a_database_of_the_sites_own_through_the_screens(
         "sslmode": "require",
         "password": {"file": str(password)},
     }
-    change = {
-        "compile_masters": None,
-        "puppetdb": {"host": fqdn(lab, store(lab)), "database": database},
-    }
+    change = {"puppetdb": {"hosts": [fqdn(lab, h) for h in both], "database": database}}
     other = inventory(replace(seat, state=tmp_path / "state"), tmp_path, change)
     password.write_text("not-that-one\n")
     done = other.pmrunbook("--plain", "--yes", timeout=1800)
@@ -438,8 +435,14 @@ def test_a_database_of_the_sites_own_through_the_screens(
     screen.keys("q")
     wait(screen, "left-40", seconds=30)
     must(other.pmrunbook("verify", "--plain"))
-    assert of(lab, "catalogs", server(lab))["producer"] == fqdn(lab, server(lab))
+    stored(lab)
+    must(lab.execute(both[0], "systemctl stop puppetdb"))
+    stored(lab, both[1])
+    must(lab.execute(both[0], "systemctl start puppetdb", timeout=300))
+    query = "/pdb/query/v4/catalogs"
+    assert ask(lab, server(lab), query, both[0])[1] == ask(lab, server(lab), query, both[1])[1]
     for file in other.state.rglob("*"):
         assert not file.is_file() or SECRET.encode() not in file.read_bytes()
     search = f"grep -rlF -- {SECRET} /var/lib/pmrunbook /run/pmrunbook 2>/dev/null; :"
-    assert must(lab.execute(store(lab), search)) == ""
+    for host in both:
+        assert must(lab.execute(host, search)) == ""
