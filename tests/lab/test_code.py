@@ -19,6 +19,7 @@ from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, jobs_run, must, picture, some
 from tests.lab.test_ca import names, server
 from tests.lab.test_ca_screens import ASKED, screen, start, to_the_end, wait
+from tests.lab.test_code_ways import given_back
 from tests.lab.test_compilers import PATH, boundaries, fqdn, members
 from tests.ui.conftest import WIDE, Terminal
 
@@ -381,10 +382,7 @@ def test_undone_every_server_has_its_own_folders_again(
 ) -> None:
     lab = git.lab
     must(git.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
-    for host in servers(lab):
-        now = {p: is_ for p, is_ in picture(lab, host, "/etc").items() if "/edited-" not in p}
-        assert {p for p in now if now[p] != before[host].get(p)} == set()
-        assert now.keys() == before[host].keys()
+    given_back(lab, before)
 
 
 @pytest.mark.long
@@ -585,9 +583,7 @@ def test_r10k_with_a_module_of_the_puppetfile(
         at = f"{ENVIRONMENTS}/production/thirdparty/extra/manifests/init.pp"
         must(lab.execute(host, f"test -e {at}"))
     must(made.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
-    for host in servers(lab):
-        now = dict(picture(lab, host, "/etc"))
-        assert {p for p in now if now[p] != before[host].get(p)} == set()
+    given_back(lab, before)
 
 
 @pytest.mark.long
@@ -605,3 +601,10 @@ def test_a_command_of_the_sites_own(seat: Seat, tmp_path: Path) -> None:
         )
     made = brought(seat, tmp_path, strategy="command", command="/usr/local/bin/deploy")
     must(made.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
+
+
+@pytest.mark.long
+def test_with_all_it_needs(seat: Seat, tmp_path: Path) -> None:
+    """The whole guide up to here: the CA's own name, compile masters put right, then the code."""
+    command = {"strategy": "command", "command": "/usr/local/bin/deploy"}
+    brought(replace(seat, runbook="scaling"), tmp_path, **command)
