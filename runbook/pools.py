@@ -6,7 +6,7 @@ priority and a weight for a server; how faithfully it is kept is the strategy's 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from runbook.model import Site
@@ -138,7 +138,7 @@ def pools(site: Site) -> tuple[Pool, ...]:
     about = site.sections.get("load_balancing")
     if not about:
         return ()
-    groups = about["sites"]
+    groups = about.get("sites", {})
     found = [
         _pool(site, about["strategy"], group, of, of.get("domain", ""))
         for group, of in groups.items()
@@ -151,11 +151,11 @@ def pools(site: Site) -> tuple[Pool, ...]:
 
 def _pool(site: Site, strategy: str, group: str, of: Mapping[str, object], domain: str) -> Pool:
     about = site.sections["load_balancing"]
-    mine = [
-        h for h in site.having("agent") if (h.group if h.group in about["sites"] else "") == group
-    ]
+    groups = about.get("sites", {})
+    agents = site.having("agent")
+    mine = [h for h in agents if (h.group if h.group in groups else "") == group]
     entries = of["servers"]
-    assert isinstance(entries, tuple)  # noqa: S101 - the loader makes it one
+    assert isinstance(entries, Sequence)  # noqa: S101 - the loader makes it one
     return Pool(
         group=group,
         server=str(of.get("server") or site.server),
