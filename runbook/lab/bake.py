@@ -45,6 +45,14 @@ ours="# our own\\n\\1$cert\\n\\1$key\\n\\1ssl-ca-cert: $ssl/certs/ca.pem"
 sed -i -E "s|^( *)ssl-port:.*|&\\n\\1$ours|" $etc/conf.d/webserver.conf
 systemctl enable puppetserver
 """
+# Alternative names may be signed until all are enrolled: the server is stopped after that.
+CA_CONF = "/etc/puppet/puppetserver/conf.d/ca.conf"
+ALLOW_NAMES = (
+    f"sed -i 's/# *allow-subject-alt-names: false/allow-subject-alt-names: true/' {CA_CONF}\n"
+)
+FORBID_NAMES = (
+    f"sed -i 's/allow-subject-alt-names: true/# allow-subject-alt-names: false/' {CA_CONF}"
+)
 RUN_AGENT = "puppet agent --test --color=false --waitforcert 0"
 FORGET = """rm -rf /var/log/wtmp* /var/log/btmp /var/log/lastlog /var/log/puppetserver/*.gz
 rm -rf /var/lib/systemd/random-seed /var/lib/systemd/timers /root/.bash_history
@@ -106,6 +114,7 @@ def _bake(rack: Rack, work: Path, say: Say) -> None:
         for host in site.hosts:
             with narrate(say, f"enrolling {host.name}"):
                 _enrol(rack, host, server)
+        _do(rack, server, FORBID_NAMES)
         for host in site.having("compiler"):
             low, high = host.heap.split("..")
             _do(rack, host, SET_UP_COMPILER.format(low=low, high=high, fqdn=site.fqdn(host)))
@@ -124,7 +133,8 @@ def _server_script(site: Estate, server: LabHost) -> str:
     low, high = server.heap.split("..")
     alt_names = shlex.quote(",".join(server.cert_names))
     names = f"--subject-alt-names {alt_names}" if server.cert_names else ""
-    return SET_UP_SERVER.format(low=low, high=high, fqdn=site.fqdn(server), names=names)
+    allow = ALLOW_NAMES if any(h.cert_names for h in site.having("compiler")) else ""
+    return allow + SET_UP_SERVER.format(low=low, high=high, fqdn=site.fqdn(server), names=names)
 
 
 def _write_files(rack: Rack, server: LabHost) -> None:
@@ -145,7 +155,8 @@ def _enrol(rack: Rack, host: LabHost, server: LabHost) -> None:
     name = rack.estate.fqdn(host)
     if host != server:
         # No autosigning: the first contact leaves a request, and somebody signs it.
-        _do(rack, host, "puppet ssl submit_request --color=false")
+        further = f" --dns_alt_names {','.join(host.cert_names)}" if host.cert_names else ""
+        _do(rack, host, f"puppet ssl submit_request --color=false{further}")
         _do(rack, server, f"puppetserver ca sign --certname {name}")
     ran = rack.execute(host, RUN_AGENT, timeout=boot.SERVER_TIMEOUT)
     # Exit status 2 means that the run changed something (puppet-agent(8), --detailed-exitcodes).

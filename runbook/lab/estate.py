@@ -28,7 +28,7 @@ class LabHost:
     `roles`: `server` (all-in-one Puppet Server with the CA), `compiler` (a compile master that
     somebody built by hand), `agent` (enrolled with the server), `fresh` (agent installed, never
     run), `nameserver`, `secondary`; none for a machine as the installer left it. `names`: further
-    DNS names that lead to it. `cert_names`: further names in the server's certificate.
+    DNS names that lead to it. `cert_names`: further names in a server's certificate.
     `puppet_conf`: text of its puppet.conf, with ${server}, ${domain}, ${fqdn} replaced. `heap`: JVM
     heap as "512m..768m". `daemon`: whether `puppet.service` is enabled.
     """

@@ -305,12 +305,16 @@ def pdb_lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which the runbook `code-alone` is installed; see code_alone.py."""
+    """The environment in which the runbooks of one chapter are installed; see alone.py."""
     folder = tmp_path_factory.mktemp("installed")
-    package = folder / "code_alone-1.dist-info"
+    package = folder / "alone-1.dist-info"
     package.mkdir()
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: code-alone\nVersion: 1\n")
-    points = "[pmrunbook.runbooks]\ncode-alone = tests.lab.code_alone:RUNBOOK\n"
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: alone\nVersion: 1\n")
+    points = (
+        "[pmrunbook.runbooks]\n"
+        "code-alone = tests.lab.alone:CODE_ALONE\n"
+        "balance-alone = tests.lab.alone:BALANCE_ALONE\n"
+    )
     (package / "entry_points.txt").write_text(points)
     return {"PYTHONPATH": f"{folder}:{ROOT}"}
 

@@ -1,0 +1,25 @@
+"""Runbooks of one chapter alone, for a site on which everything before it is somebody else's.
+
+What a chapter needs has tests of its own; each of its strategies would prove all of it once more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runbook.steps import RUNBOOK as SCALING
+from runbook.steps.balancer import BALANCER
+from runbook.steps.code import CODE
+from runbook.steps.cutover import CUTOVER
+from runbook.steps.survey import SURVEY
+
+CODE_ALONE = replace(SCALING, id="code-alone", steps=(SURVEY, replace(CODE, needs=(SURVEY.id,))))
+BALANCE_ALONE = replace(
+    SCALING,
+    id="balance-alone",
+    steps=(
+        SURVEY,
+        replace(BALANCER, needs=(SURVEY.id,)),
+        replace(CUTOVER, needs=(SURVEY.id, BALANCER.id)),
+    ),
+)
