@@ -46,13 +46,11 @@ sed -i -E "s|^( *)ssl-port:.*|&\\n\\1$ours|" $etc/conf.d/webserver.conf
 systemctl enable puppetserver
 """
 # Alternative names may be signed until all are enrolled: the server is stopped after that.
-CA_CONF = "/etc/puppet/puppetserver/conf.d/ca.conf"
-ALLOW_NAMES = (
-    f"sed -i 's/# *allow-subject-alt-names: false/allow-subject-alt-names: true/' {CA_CONF}\n"
+SWITCH_NAMES = "sed -i 's/{}allow-subject-alt-names: {}/{}allow-subject-alt-names: {}/' " + (
+    "/etc/puppet/puppetserver/conf.d/ca.conf\n"
 )
-FORBID_NAMES = (
-    f"sed -i 's/allow-subject-alt-names: true/# allow-subject-alt-names: false/' {CA_CONF}"
-)
+ALLOW_NAMES = SWITCH_NAMES.format("# *", "false", "", "true")
+FORBID_NAMES = SWITCH_NAMES.format("", "true", "# ", "false")
 RUN_AGENT = "puppet agent --test --color=false --waitforcert 0"
 FORGET = """rm -rf /var/log/wtmp* /var/log/btmp /var/log/lastlog /var/log/puppetserver/*.gz
 rm -rf /var/lib/systemd/random-seed /var/lib/systemd/timers /root/.bash_history
