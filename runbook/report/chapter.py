@@ -50,6 +50,7 @@ def _passage(number: int, run: Run, passage: Passage, *, alone: bool) -> Markup:
         "article",
         tag("p", *line, class_="passage"),
         *_findings(passage),
+        *_gates(passage),
         *_plans(passage),
         *_done(passage),
         *_answers(passage),
@@ -77,6 +78,18 @@ def _findings(passage: Passage) -> Iterator[Markup]:
     if notes:
         said = count(sum(len(events) for _, events in notes), "note")
         yield folded(said, _found(notes))
+
+
+def _gates(passage: Passage) -> Iterator[Markup]:
+    """What the step was held by: each proof with its age, as it was when agents were moved."""
+    if not passage.gates:
+        return
+    yield _heading("Gates", count(len(passage.gates), "step"))
+    rows = []
+    for gate in passage.gates.values():
+        why = tag("p", "accepted: ", gate["waived"], class_="warn") if gate["waived"] else None
+        rows.append((badge(verdict(gate["ok"])), gate["title"], markup(gate["said"], why)))
+    yield table(("", "Step", "Proof"), rows, "gates")
 
 
 def _found(groups: Iterable[tuple[tuple[str, str, str], list[Event]]]) -> Markup:

@@ -98,6 +98,10 @@ def _line(event: Event, data: Mapping[str, Any]) -> list[str]:
         case "finding":
             waived = f" (waived: {_cell(data['waived'])})" if data.get("waived") else ""
             return [f"- {at} {data['severity']}: {event.host}: {_cell(data['observed'])}{waived}"]
+        case "gate":
+            waived = f" (waived: {_cell(data['waived'])})" if data["waived"] else ""
+            said = f"{_cell(data['title'])}: {_cell(data['said'])}{waived}"
+            return [f"- {at} gate {verdict(data['ok']).word}: {said}"]
         case "planned":
             return [f"- {at} planned {len(data['actions'])} actions, plan `{data['digest'][:12]}`"]
         case "approved":

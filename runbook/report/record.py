@@ -57,6 +57,7 @@ class Passage:
     status: Status = Status.PENDING
     why: str = ""
     findings: list[Event] = field(default_factory=list)
+    gates: dict[str, Data] = field(default_factory=dict)  # of a held step, by what it needs
     plans: list[Event] = field(default_factory=list)
     approvals: list[Event] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
@@ -173,6 +174,9 @@ def _note(passage: Passage, event: Event, took: float) -> None:
             passage.started, passage.status = event.at, Status.RUNNING
             passage.findings.clear()
             passage.checks.clear()
+            passage.gates.clear()
+        case "gate":
+            passage.gates[str(data["need"])] = data
         case "finding":
             passage.findings.append(event)
         case "planned":

@@ -322,6 +322,10 @@ def third(story: Story) -> None:
     story.check("puppetdb", "facts", "facts of web001.example.com are in PuppetDB")
     story.done("puppetdb")
     story.step("cutover")
+    for need, ok, waived in (("puppetdb", True, ""), ("code", False, "Friday, says Ann")):
+        title = STEPS.get(need, need)
+        said = "proved at 09:12, 4 min ago" if ok else "not proved: failed"
+        story.emit("gate", "cutover", need=need, title=title, ok=ok, said=said, waived=waived)
     proxy = scripted("lb.example.com", "set up HAProxy")
     story.plan("cutover", proxy)
     story.batch("cutover", proxy, took=30)

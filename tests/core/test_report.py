@@ -70,6 +70,14 @@ def parsed(text: str) -> ET.Element:
 # --- the page -----------------------------------------------------------------------------------
 
 
+def test_the_gates_of_the_cut_over_are_shown_with_their_age_and_what_waived_one() -> None:
+    done = story.told()
+    said = Page(render("html", done.events, done.site)).text
+    assert "proved at 09:12, 4 min ago" in said and "accepted: Friday, says Ann" in said
+    text = render("md", done.events, done.site)
+    assert "gate passed: " in text and "(waived: Friday, says Ann)" in text
+
+
 def test_the_page_is_whole_and_needs_nothing_beside_itself() -> None:
     told = story.told()
     text = render("html", told.events, told.site, seal="ab" * 32)
