@@ -179,7 +179,7 @@ def test_a_run_that_meets_a_bug_and_is_gone_on_with_leaves_no_secret_anywhere(
             ("report",),
             ("report", "--json"),
             ("log",),
-            ("log", names(lab, "agent")[0]),
+            ("log", lab.estate.fqdn(lab.estate.host(names(lab, "agent")[0]))),
             ("--dry-run", "--json"),
         ):
             again = desk.pmrunbook(*words)
