@@ -71,11 +71,13 @@ def take_up(
     read: Callable[[Read], Reading],
     wanted: Callable[[SiteJournal], bool],
     say: Callable[[str], None],
+    never: Callable[[Event], bool] = lambda start: False,
 ) -> bool:
     """Bring `journal` up to what the site has; whether there was anything.
 
-    Interrupted where the operator does not want it, StateRefuses where both went on and changed
-    something.
+    `never` tells of the record of a start whether its host knows nothing of the job: what the site
+    was not told of was not begun, unless the link was down. Interrupted where the operator does not
+    want it, StateRefuses where both went on and changed something.
     """
     head = parse_head(read(Read("site-journal-head", head_script())))
     ours = digests(journal.path)
@@ -89,7 +91,8 @@ def take_up(
         min(len(ours), len(there.records)),
     )
     mine = written(journal.path)[0][same:]
-    if any(event.kind in CHANGES for event in mine):
+    changed = [event for event in mine if event.kind in CHANGES]
+    if not all(event.kind == "start" and never(event) for event in changed):
         raise StateRefuses(
             f"two operators went on from record {same}: this machine changed something that the "
             "site's journal does not know of",

@@ -43,7 +43,7 @@ from runbook.model import (
     Status,
     fingerprint,
 )
-from runbook.ports import Choice, Face, Question, Writer, Writers
+from runbook.ports import Choice, Face, JobState, Question, Writer, Writers
 from runbook.recorder import Recorder
 from runbook.sitecopy import Claim, SiteCopy
 from runbook.state import RunState, fold
@@ -381,8 +381,15 @@ class Mission:
             )
             return reply.key == "take"
 
+        def never(start: Event) -> bool:
+            kind = start.data["action"]["do"]["kind"]
+            if start.host not in self.site or kind in ("DnsChange", "Human"):
+                return False
+            writer = hosts.writers().writer(self.site.host(start.host))
+            return writer.look(str(start.data["job"])).state is JobState.ABSENT
+
         try:
-            if take_up(journal, self._reader(hosts), wanted, recorder.say):
+            if take_up(journal, self._reader(hosts), wanted, recorder.say, never):
                 self._known = fold(journal.events)
                 recorder.emit("taken_up")
         except SudoRefused:

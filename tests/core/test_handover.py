@@ -25,9 +25,21 @@ from runbook.journal import Journal, head_file, site_folder
 from runbook.journal import read as read_journal
 from runbook.lock import Holder
 from runbook.mission import Mission
-from runbook.model import Check, Event, Facts, Host, Read, Reading, Runbook, Site, Step, Verdict
+from runbook.model import (
+    Check,
+    Event,
+    Facts,
+    Host,
+    Read,
+    Reading,
+    Runbook,
+    Site,
+    Step,
+    Verdict,
+    plain,
+)
 from runbook.ports import JobState, Outcome, Question, Reply
-from tests.core.estate import DEBT, NAMES, ROLL, FakeHost, Fleet, Scripted, holds, site
+from tests.core.estate import DEBT, NAMES, ROLL, FakeHost, Fleet, Scripted, holds, setting, site
 
 HERE = replace(site(*NAMES), digest="i" * 64)
 
@@ -169,6 +181,29 @@ def test_a_run_that_is_at_work_on_one_machine_is_not_gone_on_with_from_another(
     code, _ = alice.types("run", face=Meanwhile())
     assert (code, codes) == (Exit.DONE, [Exit.LOCKED])
     assert [h.ran for h in estate.hosts.values()] == [["set a 1"]] * 4
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_start_the_site_was_not_told_of_is_looked_for_on_its_host(
+    estate: Fleet, two: Two, begun: bool
+) -> None:
+    """The process died between its own disk and the site, or the link was down."""
+    alice, bob = two(ROLL)
+    alice.types("run", "quit")
+    run = next(e for e in read_journal(alice.journal)[0] if e.kind == "run_started").data["run"]
+    action = setting("all", "h2", "a", "1")
+    with alice.sat_at():
+        journal = Journal(site_folder(HERE.name))
+        about = {"job": f"{run}-77", "action": plain(action)}
+        journal.append(Event("start", 1.0, "roll", "h2", action.id, about))
+        journal.close()
+    if begun:
+        estate.hosts["h2"].jobs[f"{run}-77"] = Outcome(JobState.DONE, 0)
+    assert bob.types("resume", "take", "approve")[0] == Exit.DONE
+    code, face = alice.types("run")
+    assert code == (Exit.REFUSED if begun else Exit.DONE)
+    said = why(face) if begun else str([e.data for e in face.events if e.kind == "message"])
+    assert ("two operators went on" if begun else "which changed nothing, are in") in said
 
 
 def test_what_is_not_wanted_stays_where_it_is(estate: Fleet, two: Two) -> None:
