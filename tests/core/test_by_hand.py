@@ -25,7 +25,7 @@ from runbook.model import (
     Step,
 )
 from runbook.ports import JobState, Outcome, Question, Reply
-from runbook.report import as_markdown
+from runbook.report.markdown import as_markdown
 from runbook.undo import undo_plan
 from tests.core.estate import NAMES, ROLL, TWO, Fleet, Scripted, holds, make, reads, site, wants
 
