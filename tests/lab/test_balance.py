@@ -127,7 +127,7 @@ def run_agent(lab: Lab, host: str) -> None:
 
 def test_yes_prepares_the_proxy_and_moves_nobody(seat: Seat) -> None:
     lab = seat.lab
-    before = {h: picture(lab, h, "/etc") for h in agents(lab)}
+    before = {h: picture(lab, h, "/etc/puppet", "/etc/hosts") for h in agents(lab)}
     out = must(seat.pmrunbook("--plain", "--yes", timeout=1800), 7)
     assert "step balancer" in out
     assert "gate: Prepare load balancing: proved at" in out
@@ -138,7 +138,7 @@ def test_yes_prepares_the_proxy_and_moves_nobody(seat: Seat) -> None:
     said = must(lab.execute("lb1", ask))
     up = {x.split(",")[1] for x in said.splitlines() if x.startswith("compilers,") and ",UP," in x}
     assert {fqdn(lab, m) for m in servers(lab)} <= up
-    assert {h: picture(lab, h, "/etc") for h in agents(lab)} == before
+    assert {h: picture(lab, h, "/etc/puppet", "/etc/hosts") for h in agents(lab)} == before
 
 
 REFUSING = """

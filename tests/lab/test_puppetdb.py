@@ -369,6 +369,7 @@ def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(seat: Seat)
     must(seat.pmrunbook("undo", "puppetdb", "--plain", "--yes", timeout=1800))
 
 
+@pytest.mark.long
 def test_it_comes_and_goes_beside_the_cas_puppet_server(seat: Seat, tmp_path: Path) -> None:
     lab, ca = seat.lab, server(seat.lab)
     other = replace(seat, state=tmp_path / "state")
