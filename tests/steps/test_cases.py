@@ -111,7 +111,9 @@ def load(case: dict[str, Any]) -> tuple[Site, Facts]:
     facts = Facts(
         {name: readings(name, host) for name, host in case["hosts"].items()},
         {
-            Query(name, rtype, server): Answer(tuple(a.get("records", ())), 300, a.get("error", ""))
+            Query(name, rtype, server): Answer(
+                tuple(a.get("records", ())), a.get("ttl", 300), a.get("error", "")
+            )
             for name, rtype, server, a in case.get("answers", ())
         },
     )
@@ -124,6 +126,10 @@ def sections(data: dict[str, Any]) -> dict[str, Any]:
     if "password" in database:
         [(kind, value)] = database["password"].items()
         database["password"] = SecretRef(kind, value)
+    if balancing := data.get("load_balancing"):
+        balancing["sites"] = balancing.get("sites", {})
+        for pool in (balancing, *balancing["sites"].values()):
+            pool["servers"] = tuple(pool["servers"])
     return data
 
 
