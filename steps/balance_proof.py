@@ -26,9 +26,7 @@ from runbook.shell import quote
 from . import reads, trial
 from .balance import about, digest, first_members, pool_of, proxy, strategy
 from .balance_agents import expected_ones, order, proved, run, samples, settings, times
-from .ca_certificate import serving
-from .compiler import port
-from .compiler_start import log_folder
+from .compiler_start import starting
 from .layout import Seen, see, unknown
 from .shellwords import assignments
 
@@ -155,8 +153,7 @@ def _due(site: Site, facts: Facts) -> Seen | None:
 
 
 def _start(seen: Seen) -> str:
-    given = serving(seen, port(seen)) + assignments(logdir=log_folder(seen))
-    return given + reads.script("start.sh") + "serve start\n"
+    return starting(seen) + "serve start\n"
 
 
 def drill_stop(site: Site, facts: Facts) -> Planned:

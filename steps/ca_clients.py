@@ -75,6 +75,30 @@ def editable(seen: Seen) -> bool:
     )
 
 
+def introduced(site: Site, seen: Seen) -> Action | None:
+    """A new host's agent is told whom to ask for a certificate, before it does; an enrolled one's
+    puppet.conf is the step `ca`'s."""
+    conf = seen.puppet_conf
+    if seen.hostcert or not editable(seen):
+        return None
+    try:
+        data = edited(site, conf).content
+        if edit.ini_get(data, "main", "server") is None:
+            data = edit.ini_set(data, "main", "server", site.server)
+    except edit.EditError:
+        return None  # a blocker of the step
+    if data == (conf.content or b""):
+        return None
+    return Action(
+        id=f"agent/{seen.name}/puppet.conf",
+        host=seen.name,
+        title=f"let its agent ask {site.ca.name} for a certificate",
+        do=WriteFile(conf.path, data, before=conf.sha256),
+        undo=Restore(),
+        diff=edit.diff(conf.path, conf.content, data),
+    )
+
+
 def direct(site: Site, seen: Seen) -> bool:
     """Whether this host is told over ssh; with a module, agents learn it from their catalog.
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from runbook import edit
 from runbook.model import Facts, Site
+from runbook.pools import pools
 
 from .fields import NONE, Fields
-from .layout import Certificate, Seen, ca_host, version
+from .layout import Certificate, Seen, ca_host, loopback, version
 
 DAYS_LEFT = 30  # a certificate that ends sooner is issued anew
 SERVERS = {"puppetserver": "puppet-agent", "openvox-server": "openvox-agent"}
@@ -27,15 +28,25 @@ def model_master(site: Site) -> str:
     return str(code.get("source", "")) if code.get("strategy") == "model-master" else ""
 
 
-def alt_names(site: Site, facts: Facts) -> tuple[str, ...]:
-    """Every further name a compile master's certificate carries.
+def called(site: Site, name: str) -> tuple[str, ...]:
+    """The names by which agents call this host, but for its own, as the inventory has them."""
+    roles, about = site.host(name).roles, site.sections.get("load_balancing", {})
+    if "compiler" in roles:
+        return site.dns_alt_names
+    if "balancer" in roles and about.get("strategy") == "tls-proxy":
+        return tuple(dict.fromkeys((*(p.server for p in pools(site)), *site.dns_alt_names)))
+    return ()
+
+
+def alt_names(site: Site, facts: Facts, names_called: tuple[str, ...]) -> tuple[str, ...]:
+    """Every further name a certificate carries.
 
     Those the inventory gives or the strategy implies, and the short form of one where the
     certificate agents meet today has it: some of them call that.
     """
     now = ca_host(site, facts).hostcert
     names = []
-    for name in site.dns_alt_names:
+    for name in names_called:
         short = name.partition(".")[0]
         if now and now.names and f"DNS:{short}" in now.names and short != site.ca.name:
             names.append(short)
@@ -44,12 +55,12 @@ def alt_names(site: Site, facts: Facts) -> tuple[str, ...]:
 
 
 def wanted_names(site: Site, facts: Facts, name: str) -> tuple[str, ...]:
-    """Its certname, a compile master's further names, and those its files have today.
+    """Its certname, the further names that agents call it by, and those its files have today.
 
     Somebody calls the last ones; only the CA's name belongs to no compile master.
     """
     seen = Seen(name, facts)
-    further = alt_names(site, facts) if "compiler" in site.host(name).roles else ()
+    further = alt_names(site, facts, called(site, name))
     own = seen.hostcert.names if seen.hostcert else ()
     today = [n.removeprefix("DNS:") for n in own if n.startswith("DNS:")]
     today += [n.strip() for n in seen.setting("dns_alt_names", "server").split(",") if n.strip()]
@@ -65,10 +76,15 @@ def setting_of(file: bytes | None, path: str) -> str:
         return ""
 
 
+def fronted(seen: Seen) -> bool:
+    """Whether its Puppet Server is asked by its own host alone: a proxy ends TLS there."""
+    return loopback(setting_of(seen.server_file("webserver.conf").content, "webserver.ssl-host"))
+
+
 def port(seen: Seen) -> int:
-    """Where its Puppet Server listens."""
+    """Where clients find its Puppet Server; a proxy in front listens one below."""
     given = setting_of(seen.server_file("webserver.conf").content, "webserver.ssl-port")
-    return int(given) if given.isdigit() else 8140
+    return (int(given) if given.isdigit() else 8140) - fronted(seen)
 
 
 # --- memory -----------------------------------------------------------------------------------

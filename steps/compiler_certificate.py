@@ -7,7 +7,7 @@ Stages `clear` (what is in the way, on the host), `renew` (and at the CA), `wind
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from runbook import edit
@@ -17,6 +17,7 @@ from runbook.model import (
     Compensate,
     Debt,
     Facts,
+    Finding,
     Later,
     Nothing,
     Planned,
@@ -31,6 +32,7 @@ from runbook.model import (
 
 from . import reads
 from .ca_certificate import serving
+from .catalogue import found
 from .compiler import compilers, enrolment, ready, wanted_names
 from .layout import Seen, ca_host, unknown
 from .shellwords import assignments
@@ -62,11 +64,13 @@ def rogue(site: Site, seen: Seen) -> bool:
     return "ca_key" in seen.authority or bool(crl and subjects and crl.issuer not in subjects)
 
 
-def clear(site: Site, facts: Facts) -> Planned:
+def clear(site: Site, facts: Facts, of: Applicants = COMPILERS) -> Planned:
     actions: list[Action | Later] = []
     ca = ca_host(site, facts)
-    for seen in compilers(site, facts):
-        if seen.hostcert and not seen.puppetserver and not seen.enterprise:
+    for seen in of.hosts(site, facts):
+        # A compile master to be that is an agent already: its Puppet Server comes first.
+        becomes = "compiler" in site.host(seen.name).roles and not seen.puppetserver
+        if seen.hostcert and becomes and not seen.enterprise:
             missing = [
                 n for n in wanted_names(site, facts, seen.name) if not seen.hostcert.carries(n)
             ]
@@ -74,7 +78,7 @@ def clear(site: Site, facts: Facts) -> Planned:
                 what = f"taking its certificate away and revoking it, for {' and '.join(missing)}"
                 actions.append(Later(what, "install", seen.name))
             continue
-        if not ready(seen) or not ca.ca_fingerprint:
+        if not of.ready(seen) or not ca.ca_fingerprint:
             continue
         if rogue(site, seen):
             actions.append(_aside(seen, ca))
@@ -216,12 +220,34 @@ def asked_for(site: Site, facts: Facts, seen: Seen, of: Applicants = COMPILERS) 
     return of.ready(seen) and bool(state.request) and not state.stale and not state.superseded
 
 
-def needs_window(site: Site, facts: Facts) -> bool:
+def needs_window(site: Site, facts: Facts, of: Applicants = COMPILERS) -> bool:
     """Further names are to be signed, and the CA does not sign any (5.3.6 on)."""
     ca = ca_host(site, facts)
-    further = any(len(wanted_names(site, facts, s.name)) > 1 for s in waiting(site, facts))
+    further = any(len(wanted_names(site, facts, s.name)) > 1 for s in waiting(site, facts, of))
     legacy = ca.version < (6,)  # `puppet cert sign` has a flag of its own
     return further and not legacy and "alt_names_allowed" not in ca.authority
+
+
+def findings(site: Site, facts: Facts, of: Applicants = COMPILERS) -> Iterator[Finding]:
+    """What is in the way of the window, at the CA."""
+    ca = ca_host(site, facts)
+    signs = ca.authority.all("autosign")
+    wanted = {f"name {s.name}" for s in waiting(site, facts, of)}
+    open_to_many = [
+        x for x in signs if x == "true" or "*" in x or x.startswith("program ") or x in wanted
+    ]
+    if open_to_many and needs_window(site, facts, of):
+        said = f"autosign {', '.join(open_to_many)}"
+        yield found("autosign-in-window", ca.name, said, puppet=ca.puppet)
+    if needs_window(site, facts, of) and "window" not in ca.requests:
+        file = ca.server_file("ca.conf")
+        try:
+            edit.hocon_set(file.content or b"", ALLOW, "true")
+            said = "" if file.state == "file" else f"{file.path or 'ca.conf'} is {file.state}"
+        except edit.EditError as error:
+            said = f"{file.path}: {error}"
+        if said and facts.get(ca.name, "server-files").ok:
+            yield found("ca-conf-unreadable", ca.name, said)
 
 
 def ca_conf(ca: Seen) -> str:
@@ -232,9 +258,9 @@ def _close_script(ca: Seen) -> str:
     return serving(ca) + assignments(config=ca_conf(ca)) + reads.script("window.sh")
 
 
-def window(site: Site, facts: Facts) -> Planned:
+def window(site: Site, facts: Facts, of: Applicants = COMPILERS) -> Planned:
     ca = ca_host(site, facts)
-    if not needs_window(site, facts) or "window" in ca.requests:
+    if not needs_window(site, facts, of) or "window" in ca.requests:
         return ()
     file = ca.server_file("ca.conf")
     try:
@@ -245,8 +271,8 @@ def window(site: Site, facts: Facts) -> Planned:
         return ()
     # Known, and asked about, together with the signing: no question waits while it is open. So it
     # says for whom it is; who is left out, or not asked for, holds up nobody else's.
-    hosts = waiting(site, facts)
-    known = [s.name for s in hosts if asked_for(site, facts, s)]
+    hosts = waiting(site, facts, of)
+    known = [s.name for s in hosts if asked_for(site, facts, s, of)]
     what = "that the CA may sign alternative names, for these requests; one reload"
     later = [Later(what, "request", s.name) for s in hosts if s.name not in known]
     if not known:
@@ -268,9 +294,9 @@ def window(site: Site, facts: Facts) -> Planned:
     )
 
 
-def close(site: Site, facts: Facts) -> Planned:
+def close(site: Site, facts: Facts, of: Applicants = COMPILERS) -> Planned:
     ca = ca_host(site, facts)
-    if not needs_window(site, facts) and "window" not in ca.requests:
+    if not needs_window(site, facts, of) and "window" not in ca.requests:
         return ()
     return (
         Action(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
 from runbook.model import (
     Action,
     Check,
@@ -20,26 +24,41 @@ from runbook.model import (
 from . import reads, trial
 from .compiler import compilers, enrolment, port, ready
 from .compiler_configure import refreshes
-from .compiler_start import proved
+from .compiler_start import proved, stamp
 from .fields import NONE
 from .layout import Seen, ca_host, unknown
 from .shellwords import assignments
 
 
-def due(site: Site, facts: Facts) -> tuple[Seen, ...]:
-    """The compile masters that were not seen to refuse a revoked certificate since they have
-    theirs."""
+def _certain(site: Site, facts: Facts, seen: Seen) -> bool:
+    return ready(seen) and bool(seen.hostcert) and not enrolment(site, facts, seen).why
+
+
+@dataclass(frozen=True, slots=True)
+class Drilled:
+    """Whom a drill is about."""
+
+    hosts: Callable[[Site, Facts], tuple[Seen, ...]]
+    certain: Callable[[Site, Facts, Seen], bool] = _certain
+    """Whether a host is as it will be, certificate and all: what is proved now stays proved."""
+    step: str = "compilers"
+    after: str = "start"  # the stage they serve from
+
+
+COMPILERS = Drilled(compilers)
+
+
+def due(site: Site, facts: Facts, of: Drilled = COMPILERS) -> tuple[Seen, ...]:
+    """The hosts that were not seen to refuse a revoked certificate since they have theirs."""
     ca = ca_host(site, facts)
     return tuple(
         seen
-        for seen in compilers(site, facts)
-        if not seen.enterprise and not proved(site, facts, ca, f"crl-{seen.name}", seen)
+        for seen in of.hosts(site, facts)
+        if not seen.enterprise
+        and not (
+            of.certain(site, facts, seen) and proved(site, facts, ca, f"crl-{seen.name}", seen)
+        )
     )
-
-
-def certain(site: Site, facts: Facts, seen: Seen) -> bool:
-    """Its certificate is the one it will have; what is proved now stays proved."""
-    return ready(seen) and bool(seen.hostcert) and not enrolment(site, facts, seen).why
 
 
 def _script(site: Site, facts: Facts, seen: Seen | None = None) -> str:
@@ -59,24 +78,23 @@ def _script(site: Site, facts: Facts, seen: Seen | None = None) -> str:
         ca_name=site.ca.name,
     )
     if seen is not None:
-        stamp = seen.hostcert.serial if seen.hostcert else ""
-        given += assignments(member=seen.name, port=str(port(seen)), stamp=stamp)
+        given += assignments(member=seen.name, port=str(port(seen)), stamp=stamp(seen))
     return given + reads.script("drill.sh")
 
 
-def drill(site: Site, facts: Facts) -> Planned:
+def drill(site: Site, facts: Facts, of: Drilled = COMPILERS) -> Planned:
     """Issue, be accepted by each, revoke."""
     ca = ca_host(site, facts)
     at = ca.requests.get("drill", NONE)
-    waiting = due(site, facts)
+    waiting = due(site, facts, of)
     if not waiting or not ca.ca_fingerprint or "revoked" in at:
         return ()
     planned: list[Action | Later] = [
-        Later(f"the drill's certificate tried on {s.name}", "start", s.name)
+        Later(f"the drill's certificate tried on {s.name}", of.after, s.name)
         for s in waiting
-        if not certain(site, facts, s)
+        if not of.certain(site, facts, s)
     ]
-    trying = [s for s in waiting if certain(site, facts, s)]
+    trying = [s for s in waiting if of.certain(site, facts, s)]
     if not trying:
         return tuple(planned)
     end = _script(site, facts) + "end_drill\n"
@@ -115,10 +133,12 @@ def drill(site: Site, facts: Facts) -> Planned:
     return tuple(planned)
 
 
-def _revoked(site: Site, facts: Facts) -> tuple[Seen, ...]:
-    """The compile masters that accepted what is now revoked, and have yet to refuse it."""
+def _revoked(site: Site, facts: Facts, of: Drilled) -> tuple[Seen, ...]:
+    """Those that accepted what is now revoked, and have yet to refuse it."""
     at = ca_host(site, facts).requests.get("drill", NONE)
-    return tuple(s for s in due(site, facts) if s.name in at.all("accepted") and "revoked" in at)
+    return tuple(
+        s for s in due(site, facts, of) if s.name in at.all("accepted") and "revoked" in at
+    )
 
 
 def newest(site: Site, facts: Facts, seen: Seen) -> bool:
@@ -127,13 +147,13 @@ def newest(site: Site, facts: Facts, seen: Seen) -> bool:
     return bool(there) and [c.number for c in here] == [c.number for c in there]
 
 
-def refresh(site: Site, facts: Facts) -> Planned:
+def refresh(site: Site, facts: Facts, of: Drilled = COMPILERS) -> Planned:
     """By the very unit that does it every hour, so the way itself is proved."""
     at = ca_host(site, facts).requests.get("drill", NONE)
     if "revoked" not in at:
         return tuple(
             Later("fetching the CRL with the revocation, by the hourly unit", "drill", s.name)
-            for s in due(site, facts)
+            for s in due(site, facts, of)
         )
     return tuple(
         Action(
@@ -143,17 +163,18 @@ def refresh(site: Site, facts: Facts) -> Planned:
             do=Script(f"systemctl start {reads.CRL_TIMER}.service\n", timeout=240.0),
             undo=Nothing(),
         )
-        for seen in _revoked(site, facts)
-        if refreshes(seen) and not newest(site, facts, seen)
+        for seen in _revoked(site, facts, of)
+        # A proxy has read it only when the unit had it do so.
+        if refreshes(seen) and (not newest(site, facts, seen) or of is not COMPILERS)
     )
 
 
-def refused(site: Site, facts: Facts) -> Planned:
+def refused(site: Site, facts: Facts, of: Drilled = COMPILERS) -> Planned:
     ca = ca_host(site, facts)
     if "revoked" not in ca.requests.get("drill", NONE):
         return tuple(
             Later("that it refuses the revoked certificate", "refresh", s.name)
-            for s in due(site, facts)
+            for s in due(site, facts, of)
         )
     return tuple(
         Action(
@@ -164,13 +185,13 @@ def refused(site: Site, facts: Facts) -> Planned:
             undo=Compensate(trial.FORGET.format(f"crl-{seen.name}")),
             about=seen.name,
         )
-        for seen in _revoked(site, facts)
+        for seen in _revoked(site, facts, of)
     )
 
 
-def end(site: Site, facts: Facts) -> Planned:
+def end(site: Site, facts: Facts, of: Drilled = COMPILERS) -> Planned:
     ca = ca_host(site, facts)
-    if "drill" not in ca.requests and not due(site, facts):
+    if "drill" not in ca.requests and not due(site, facts, of):
         return ()
     return (
         Action(
@@ -184,7 +205,9 @@ def end(site: Site, facts: Facts) -> Planned:
     )
 
 
-def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
+def checks(
+    site: Site, facts: Facts, names: tuple[str, ...], of: Drilled = COMPILERS
+) -> tuple[Check, ...]:
     """Each was seen to refuse a revoked certificate; nothing of the drill is left."""
     ca = site.host(site.ca.host)
 
@@ -193,6 +216,7 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
             (ca.name, reads.proofs(site)),
             (ca.name, reads.CERTIFICATES),
             (name, reads.CERTIFICATES),
+            (name, reads.SERVER_FILES),
         )
 
         def judge(facts: Facts) -> Verdict:
@@ -201,7 +225,7 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
             seen = Seen(name, facts)
             done = proved(site, facts, ca_host(site, facts), f"crl-{name}", seen)
             said = "seen to refuse it" if done else "not tried with the certificate it has"
-            return Verdict(done, said, "pmrunbook --step compilers")
+            return Verdict(done, said, f"pmrunbook --step {of.step}")
 
         return Check(f"drill/{name}", f"{name} refuses a revoked certificate", judge, asked)
 
@@ -214,7 +238,7 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
         return Verdict(not left, "its folder" if left else "nothing", "pmrunbook debts --repay")
 
     return (
-        *(enforced(h.name) for h in site.having("compiler")),
+        *(enforced(name) for name in names),
         Check(
             "drill/left",
             "nothing is left of the CRL drill",
@@ -224,9 +248,10 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
     )
 
 
-STAGES = (
-    Stage("drill", "A certificate is issued, accepted, and revoked", drill),
-    Stage("refresh", "Each fetches the revocation list", refresh, rollout=True),
-    Stage("refused", "Each refuses it now", refused),
-    Stage("drill-end", "Nothing is left of the drill", end, always=True),
-)
+def stages(of: Drilled = COMPILERS) -> tuple[Stage, ...]:
+    return (
+        Stage("drill", "A certificate is issued, accepted, and revoked", partial(drill, of=of)),
+        Stage("refresh", "Each fetches the revocation list", partial(refresh, of=of), rollout=True),
+        Stage("refused", "Each refuses it now", partial(refused, of=of)),
+        Stage("drill-end", "Nothing is left of the drill", partial(end, of=of), always=True),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Mapping
 
 from runbook.model import (
     Action,
@@ -24,7 +25,7 @@ from runbook.model import (
 
 from . import reads, trial
 from .ca_certificate import serving
-from .compiler import compilers, enrolment, port, ready, wanted_names
+from .compiler import compilers, enrolment, fronted, port, ready, wanted_names
 from .fields import NONE
 from .layout import Seen, ca_host, unknown
 from .shellwords import assignments
@@ -171,18 +172,19 @@ def start(site: Site, facts: Facts) -> Planned:
             what = "the CA service switched off: without that the start would make a second CA"
             planned.append(Later(what, "configure", seen.name))
             continue
-        planned += _keep_fresh(seen)
+        planned += keep_fresh("start", seen)
         planned += _serve(seen)
     return tuple(planned)
 
 
-def _keep_fresh(seen: Seen) -> list[Action]:
+def keep_fresh(stage: str, seen: Seen, what: str = "crl-timer") -> list[Action]:
+    """The timer that fetches the CA's revocation list every hour runs."""
     timer = reads.CRL_TIMER
     if seen.server_state.one("timer") == "active enabled" or seen.version < (6, 5):
         return []
     return [
         Action(
-            id=f"start/{seen.name}/crl-timer",
+            id=f"{stage}/{seen.name}/{what}",
             host=seen.name,
             title=f"start and enable {timer}.timer",
             do=Script(
@@ -195,14 +197,18 @@ def _keep_fresh(seen: Seen) -> list[Action]:
     ]
 
 
+def starting(seen: Seen) -> str:
+    """The function that starts, restarts or reloads its Puppet Server, and waits for it."""
+    given = assignments(logdir=log_folder(seen), front="haproxy" if fronted(seen) else "")
+    return serving(seen, port(seen)) + given + reads.script("start.sh")
+
+
 def _serve(seen: Seen) -> list[Action]:
     kind = how(seen)
     enabled = seen.service("puppetserver").get("UnitFileState") == "enabled"
     if not kind and enabled:
         return []
-    script = (
-        serving(seen, port(seen)) + assignments(logdir=log_folder(seen)) + reads.script("start.sh")
-    )
+    script = starting(seen)
     enable = "" if enabled else "systemctl enable --quiet puppetserver || exit 1\n"
     words = {
         "start": "start Puppet Server, wait until it serves",
@@ -226,9 +232,7 @@ def _serve(seen: Seen) -> list[Action]:
 
 def reload(stage: str, seen: Seen) -> Action:
     """Have Puppet Server read its files, and wait until it serves."""
-    script = (
-        serving(seen, port(seen)) + assignments(logdir=log_folder(seen)) + reads.script("start.sh")
-    )
+    script = starting(seen)
     running = seen.service("puppetserver").get("ActiveState") == "active"
     kind = "reload" if running else "start"
     return Action(
@@ -284,7 +288,13 @@ def start_checks(site: Site, facts: Facts) -> tuple[Check, ...]:
 
 def serves(site: Site, facts: Facts, asking: Seen, name: str) -> Check:
     """Services run, every name is answered with a trusted certificate, no CA is served."""
-    everybody = members(site, facts)
+    return serves_as(asking, members(site, facts), name, "pmrunbook --step compilers")
+
+
+def serves_as(
+    asking: Seen, everybody: Mapping[str, tuple[int, tuple[str, ...]]], name: str, mends: str
+) -> Check:
+    """The same of any host that answers as a compile master does; `mends` is what to type."""
     names = everybody[name][1]
     ladder = (asking.name, reads.ladder(everybody))
 
@@ -300,11 +310,11 @@ def serves(site: Site, facts: Facts, asking: Seen, name: str) -> Check:
         if at.one("status") != "200" or down:
             return Verdict(False, ", ".join(down) or f"status {at.one('status')}", log)
         if refused := at.all("refused"):
-            return Verdict(False, "; ".join(refused), "pmrunbook --step compilers")
+            return Verdict(False, "; ".join(refused), mends)
         if unasked := sorted(set(names) - set(at.all("answers"))):
             return Verdict(False, f"not answered as {', '.join(unasked)}")
         if "200" in (at.one("ca_status"), at.one("ca_served")):
-            return Verdict(False, "it serves a CA of its own", "pmrunbook --step compilers")
+            return Verdict(False, "it serves a CA of its own", mends)
         disk = Seen(name, facts).hostcert
         if disk and at.one("serial") != disk.serial:
             return Verdict(False, "it presents another certificate than the one on disk", "reload")
@@ -403,10 +413,40 @@ def fresh_crl(site: Site, name: str) -> Check:
 
 
 def proved(site: Site, facts: Facts, where: Seen, what: str, member: Seen) -> bool:
-    """Whether the record is of this CA, this name, and the certificate the member has now."""
-    serial = member.hostcert.serial if member.hostcert else ""
+    """Whether the record is of this CA, this name, and what the member is known by now."""
     record = where.proofs.get(what, NONE)
-    return trial.proved(site, facts, where, what) and record.one("serial") == serial
+    return trial.proved(site, facts, where, what) and record.one("serial") == stamp(member)
+
+
+def stamp(member: Seen) -> str:
+    """The certificate a server has now, and who verifies those of agents, where that is a proxy."""
+    serial = member.hostcert.serial if member.hostcert else ""
+    return f"{serial} haproxy" if fronted(member) else serial
+
+
+def run_against(stage: str, site: Site, facts: Facts, asking: Seen, member: Seen) -> Action:
+    """One no-op run of an agent against a server, or a proxy, by its own name."""
+    given = assignments(
+        puppet=asking.puppet,
+        lockfile=asking.setting("agent_catalog_run_lockfile"),
+        member=member.name,
+        port=str(port(member)),
+        ca_name=site.ca.name,
+        ca_port=str(asking.port),
+        issuer=ca_host(site, facts).ca_fingerprint,
+        stamp=stamp(member),
+    )
+    return Action(
+        id=f"{stage}/{asking.name}/{member.name}",
+        host=asking.name,
+        title=f"one run of its agent against {member.name}, in no-op mode",
+        do=Script(
+            given + reads.script("agent_run.sh") + reads.script("run_against.sh"),
+            timeout=1800.0,
+        ),
+        undo=Compensate(trial.FORGET.format(f"run-{member.name}")),
+        about=member.name,
+    )
 
 
 def run(site: Site, facts: Facts) -> Planned:
@@ -423,29 +463,7 @@ def run(site: Site, facts: Facts) -> Planned:
             title = f"a no-op run of {asking.name}'s agent against {seen.name}"
             planned.append(Later(title, "start", seen.name))
             continue
-        given = assignments(
-            puppet=asking.puppet,
-            lockfile=asking.setting("agent_catalog_run_lockfile"),
-            member=seen.name,
-            port=str(port(seen)),
-            ca_name=site.ca.name,
-            ca_port=str(asking.port),
-            issuer=ca_host(site, facts).ca_fingerprint,
-            stamp=seen.hostcert.serial,
-        )
-        planned.append(
-            Action(
-                id=f"run/{asking.name}/{seen.name}",
-                host=asking.name,
-                title=f"one run of its agent against {seen.name}, in no-op mode",
-                do=Script(
-                    given + reads.script("agent_run.sh") + reads.script("run_against.sh"),
-                    timeout=1800.0,
-                ),
-                undo=Compensate(trial.FORGET.format(what)),
-                about=seen.name,
-            )
-        )
+        planned.append(run_against("run", site, facts, asking, seen))
     return tuple(planned)
 
 

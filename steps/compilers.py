@@ -33,6 +33,7 @@ from .compiler import (
     alt_names,
     compilers,
     enrolment,
+    fronted,
     packages,
     port,
     ready,
@@ -132,7 +133,7 @@ def hindered(site: Site, facts: Facts, seen: Seen) -> Findings:
     own = seen.server_state.one("main_pid")
     for line in seen.server_state.all("listener"):
         program, _, pid = line.rpartition(" ")
-        if pid != own and port(seen) == 8140:
+        if pid != own and port(seen) == 8140 and not (fronted(seen) and program == "haproxy"):
             yield found("port-taken", seen.name, f"{program} (process {pid}) has port 8140")
     if not ready(seen):
         return
@@ -179,23 +180,7 @@ def certificate(site: Site, facts: Facts, seen: Seen) -> Findings:
 
 def site_wide(site: Site, facts: Facts) -> Findings:
     ca = ca_host(site, facts)
-    signs = ca.authority.all("autosign")
-    wanted = {f"name {s.name}" for s in compiler_certificate.waiting(site, facts)}
-    open_to_many = [
-        x for x in signs if x == "true" or "*" in x or x.startswith("program ") or x in wanted
-    ]
-    if open_to_many and compiler_certificate.needs_window(site, facts):
-        said = f"autosign {', '.join(open_to_many)}"
-        yield found("autosign-in-window", ca.name, said, puppet=ca.puppet)
-    if compiler_certificate.needs_window(site, facts) and "window" not in ca.requests:
-        file = ca.server_file("ca.conf")
-        try:
-            edit.hocon_set(file.content or b"", compiler_certificate.ALLOW, "true")
-            said = "" if file.state == "file" else f"{file.path or 'ca.conf'} is {file.state}"
-        except edit.EditError as error:
-            said = f"{file.path}: {error}"
-        if said and facts.get(ca.name, "server-files").ok:
-            yield found("ca-conf-unreadable", ca.name, said)
+    yield from compiler_certificate.findings(site, facts)
     shared: dict[str, list[str]] = {}
     for seen in see(site, facts):
         if seen.certname and seen.certname != seen.name and not seen.enterprise:
@@ -212,7 +197,11 @@ def site_wide(site: Site, facts: Facts) -> Findings:
             (text for key, text in why.items() if key in ca.archive), "none that can be copied"
         )
         yield found("code-not-copied", ca.name, f"{said}, for {', '.join(s.name for s in bare)}")
-    covered = {*alt_names(site, facts), site.ca.name, *(h.name for h in site.having("server"))}
+    covered = {
+        *alt_names(site, facts, site.dns_alt_names),
+        site.ca.name,
+        *(h.name for h in site.having("server")),
+    }
     called = {s.setting("server") for s in see(site, facts) if s.certname} - {""}
     if site.dns_alt_names and (other := sorted(called - covered)):
         yield found("name-not-covered", "", ", ".join(other))
@@ -288,14 +277,14 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
         *compiler_certificate.closed(site, facts),
         *compiler_start.code_checks(site, facts),
         *compiler_start.start_checks(site, facts),
-        *compiler_drill.checks(site, facts),
+        *compiler_drill.checks(site, facts, tuple(h.name for h in site.having("compiler"))),
     )
 
 
 STAGES = (
     Stage("quiet", "Nothing else at work", quiet, rollout=True),
     *WORK,
-    *compiler_drill.STAGES,
+    *compiler_drill.stages(),
     compiler_start.RUN,
     Stage("resume", "What was stopped runs again", resume, always=True),
 )

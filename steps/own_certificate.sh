@@ -7,7 +7,7 @@ umask 027
 requested=$ssldir/certificate_requests/$certname.pem
 bootstrap() {
     if [ "$legacy" = yes ]; then
-        timeout 180 "$puppet" agent --test --noop --waitforcert 0 --color=false
+        timeout 180 "$puppet" agent --test --noop --waitforcert 0 --color=false "$@"
     else
         timeout 180 "$puppet" ssl bootstrap --waitforcert 0 --color=false "$@"
     fi </dev/null 2>&1
@@ -23,7 +23,8 @@ names_in() { # request | certificate, file, names: fails and says which are not 
     ' "$1" "$2" $names
 }
 request() {
-    said=$(bootstrap)
+    # shellcheck disable=SC2086  # a list of words; not every host has them in its puppet.conf
+    said=$(bootstrap ${names:+--dns_alt_names "$(echo $names | tr ' ' ,)"})
     code=$?
     printf '%s\n' "$said"
     if [ -f "$hostcert" ]; then

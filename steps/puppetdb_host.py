@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from runbook import edit
-from runbook.model import (
-    Action,
-    Facts,
-    Later,
-    Planned,
-    Restore,
-    Site,
-    Stage,
-    WriteFile,
-)
+from runbook.model import Action, Facts, Later, Planned, Site, Stage
 
 from . import ca_clients, compiler_certificate
 from .compiler import enrolment
@@ -58,26 +48,8 @@ def agent(site: Site, facts: Facts) -> Planned:
             said = ", ".join(f"{key} = {value}" for key, value in wanted.items())
             planned.append(Later(f"{said} in [main] of puppet.conf", "install", store.name))
             continue
-        conf = seen.puppet_conf
-        if seen.hostcert or not ca_clients.editable(seen):
-            continue  # enrolled: the step ca cares for its puppet.conf
-        try:
-            data = ca_clients.edited(site, conf).content
-            if edit.ini_get(data, "main", "server") is None:
-                data = edit.ini_set(data, "main", "server", site.server)
-        except edit.EditError:
-            continue  # a blocker of the step
-        if data != (conf.content or b""):
-            planned.append(
-                Action(
-                    id=f"agent/{store.name}/puppet.conf",
-                    host=store.name,
-                    title=f"let its agent ask {site.ca.name} for a certificate",
-                    do=WriteFile(conf.path, data, before=conf.sha256),
-                    undo=Restore(),
-                    diff=edit.diff(conf.path, conf.content, data),
-                )
-            )
+        if told := ca_clients.introduced(site, seen):
+            planned.append(told)
     return tuple(planned)
 
 

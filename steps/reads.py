@@ -129,7 +129,9 @@ def drill_name(site: Site) -> str:
 
 def requests(site: Site) -> Read:
     """What the CA has of the hosts a step enrols: requests, certificates, the window, the drill."""
-    wanted = quote(" ".join(h.name for h in site.having("compiler", "puppetdb", "retired")))
+    wanted = quote(
+        " ".join(h.name for h in site.having("compiler", "puppetdb", "balancer", "retired"))
+    )
     return Read("requests", f"pc_names={wanted}\n{script('requests.sh')}")
 
 

@@ -69,6 +69,7 @@ pc_later "$pc_read" reload "$PS_config" "$PC_server_confdir/conf.d/webserver.con
 pc_named ca.cfg "$PC_server_confdir/services.d/ca.cfg"
 pc_named webserver.conf "$PC_server_confdir/conf.d/webserver.conf"
 pc_named puppetserver.conf "$PC_server_confdir/conf.d/puppetserver.conf"
+pc_named auth.conf "$PC_server_confdir/conf.d/auth.conf"
 pc_named ca.conf "$PC_server_confdir/conf.d/ca.conf"
 pc_named defaults "$pc_defaults"
 :
