@@ -5,7 +5,7 @@ Nothing leads agents to it before the step `cutover`: it can be tried and taken 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from runbook import edit
 from runbook.model import (
@@ -23,51 +23,44 @@ from runbook.model import (
     Stage,
     Verdict,
 )
-from runbook.pools import Member, pools
-from runbook.shell import quote
+from runbook.pools import pools
 
-from . import reads
-from .balance import PROXIES, about, members, names, proxy, strategy, targets
+from . import compiler_start, haproxy, reads
+from .balance import PROXIES, about, members, proxy, strategy
+from .balance_config import BUNDLE, config
 from .catalogue import found
-from .compiler import choose
+from .compiler import SERVERS, Packages, choose
 from .compiler_install import installing
-from .fields import NONE, Fields, sections
+from .fields import NONE, sections
 from .files import Edit, changed, writes
-from .layout import FileFact, Seen, file_fact, unknown
+from .layout import FileFact, Seen, ca_host, file_fact, unknown
 from .shellwords import assignments
 
-CONFIG = "/etc/haproxy/haproxy.cfg"
-BUNDLE = "/etc/haproxy/puppet-ca.pem"
-HEAD = "# Puppet Servers behind one name: written by pmrunbook, which shows any change made here."
 CA_BUNDLE = Read("ca-bundle", 'printf "path=%s\\n" "$PS_localcacert"; pc_file "$PS_localcacert"')
-PACKAGES = {"haproxy": ((),)}
-RECORD = "/var/lib/pmrunbook/installed-proxy"
-MOST = 256  # of a weight, for HAProxy
-STAYS = 120  # seconds for which an agent's next connection goes to the same server
 
 
-def files() -> Read:
+def ends_tls(site: Site) -> bool:
+    """Whether it is our own proxy that ends TLS."""
+    return strategy(site) == "tls-proxy"
+
+
+def files(site: Site) -> Read:
     """The proxy's files, service and servers."""
-    wanted = f"haproxy.cfg {CONFIG}\npuppet-ca.pem {BUNDLE}"
-    return Read("proxy", f"pc_files={quote(wanted)}\n{reads.script('proxy.sh')}", limit=262_144)
+    if ends_tls(site):
+        return haproxy.files()
+    return haproxy.files(further={"puppet-ca.pem": BUNDLE})
 
 
 def read(site: Site, name: str) -> tuple[Read, ...]:
     if not proxy(site):
         return ()
     own: tuple[Read, ...] = (CA_BUNDLE,) if name == site.ca.host else ()
-    return (*own, reads.packages(site), files()) if name == proxy(site) else own
+    if name != proxy(site):
+        return own
+    return (*own, reads.packages(site), files(site), reads.SERVER_FILES)
 
 
 # --- as it is -------------------------------------------------------------------------------------
-
-
-def state(site: Site, facts: Facts) -> dict[str, Fields]:
-    return sections(facts.get(proxy(site), "proxy").out)
-
-
-def file(site: Site, facts: Facts, label: str) -> FileFact:
-    return file_fact(state(site, facts).get(label, NONE))
 
 
 def bundle(site: Site, facts: Facts) -> FileFact:
@@ -78,108 +71,48 @@ def bundle(site: Site, facts: Facts) -> FileFact:
 # --- as it is to be -------------------------------------------------------------------------------
 
 
-def weights(pool: Sequence[Member]) -> dict[str, int]:
-    """Weights as HAProxy takes them: 0 to 256, in the same proportion, none of them lost."""
-    top = max((m.weight for m in pool), default=1)
-    scale = 1.0 if top <= MOST else MOST / top
-    return {m.name: max(1, round(m.weight * scale)) if m.weight else 0 for m in pool}
-
-
-def config(site: Site, facts: Facts) -> str:
-    """haproxy.cfg for the raw TCP mode: TLS passes through, servers show their own certificates."""
-    pool = next(p for p in pools(site))
-    weight = weights(pool.members)
-    lowest = min((m.priority for m in pool.members), default=0)
-    probe = "master" if _old(site, facts) else "server"
-    servers = "".join(
-        f"    server {m.name} {m.name}:{m.port} verifyhost {m.name} weight {weight[m.name]}"
-        f"{' backup' if m.priority > lowest else ''}\n"
-        for m in pool.members
-    )
-    return f"""{HEAD}
-global
-    log /dev/log local0
-    user haproxy
-    group haproxy
-    # What drains a server: echo "set server compilers/NAME state drain" | socat - THIS
-    stats socket /run/haproxy/admin.sock mode 600 level admin
-    stats timeout 30s
-
-defaults
-    log global
-    mode tcp
-    option tcplog
-    option dontlognull
-    # A catalog may take minutes (Puppet's http_read_timeout is 10), and nothing is sent meanwhile.
-    timeout connect 5s
-    timeout client 30m
-    timeout server 30m
-    # A server that refuses is not the agent's trouble: the next one is asked.
-    retries 3
-    option redispatch
-
-frontend puppet
-    bind :8140{_also_six(site, facts)}
-    default_backend compilers
-
-backend compilers
-    balance leastconn
-    # The connections of one run go to one server, so that its plugins and catalog are of one kind.
-    stick-table type ip size 200k expire {STAYS}s
-    stick on src
-    option httpchk
-    http-check send meth GET uri /status/v1/simple/{probe} ver HTTP/1.1 hdr Host {own_name(site)}
-    http-check expect status 200
-    default-server check check-ssl verify required ca-file {BUNDLE} inter 5s fall 2 rise 2 \
-slowstart 30s on-marked-down shutdown-sessions init-addr last,libc,none
-{servers}"""
-
-
-def _also_six(site: Site, facts: Facts) -> str:
-    six = any(":" in a for a in targets(site, facts, own_name(site)))
-    return "\n    bind :::8140 v6only" if six else ""
-
-
-def own_name(site: Site) -> str:
-    return next(iter(names(site)), site.server)
-
-
-def _old(site: Site, facts: Facts) -> bool:
-    """Whether a server is so old that its status is called `master` (before Puppet Server 6.14)."""
-    found = [Seen(m.name, facts).server_version for m in members(site)]
-    return any(v and v < (6, 14) for v in found)
-
-
 def edits(site: Site, facts: Facts) -> list[Edit]:
     """What becomes of the proxy's files; EditError where one cannot be written."""
-    trusted = bundle(site, facts).content or b""
-    return list(
-        changed(
-            [
-                Edit(
-                    "puppet-ca.pem",
-                    file(site, facts, "puppet-ca.pem"),
-                    trusted,
-                    "let it know the site's CA, by which it tells a Puppet Server",
-                ),
-                Edit(
-                    "haproxy.cfg",
-                    file(site, facts, "haproxy.cfg"),
-                    config(site, facts).encode(),
-                    f"balance port 8140 over {' and '.join(m.name for m in members(site))}",
-                ),
-            ]
-        )
+    seen = Seen(proxy(site), facts)
+    served = Edit(
+        "haproxy.cfg",
+        haproxy.file(seen, "haproxy.cfg"),
+        config(site, facts).encode(),
+        f"balance port 8140 over {' and '.join(m.name for m in members(site))}",
     )
+    if ends_tls(site):
+        return list(changed([*haproxy.kept_fresh(seen), served]))
+    trusted = Edit(
+        "puppet-ca.pem",
+        haproxy.file(seen, "puppet-ca.pem"),
+        bundle(site, facts).content or b"",
+        "let it know the site's CA, by which it tells a Puppet Server",
+    )
+    return list(changed([trusted, served]))
 
 
-def strange(content: bytes | None) -> bool:
-    """Whether this configuration serves something of somebody else's."""
-    text = (content or b"").decode("utf-8", "replace")
-    if text.startswith(HEAD):
-        return False
-    lines = (line.split("#")[0].split() for line in text.splitlines())
-    return any(words and words[0] in ("frontend", "backend", "listen") for words in lines)
+def packages(site: Site, facts: Facts) -> Packages:
+    """HAProxy; where it ends TLS also the agent, which gets it a certificate and keeps the list."""
+    seen, wanted = Seen(proxy(site), facts), dict(haproxy.PACKAGES)
+    if ends_tls(site) and not seen.puppet:
+        ca = ca_host(site, facts)
+        server = next((p for p in SERVERS if p in ca.packages), "")
+        if not server:
+            return Packages(problem=f"which package {ca.name} has Puppet Server from is not known")
+        wanted |= {SERVERS[server]: (ca.version, ca.version[:1])}
+    return choose(seen, wanted)
+
+
+def waits_for(site: Site, facts: Facts) -> tuple[str, str] | None:
+    """What has to be there before it can be configured: what, and the stage or host it is of."""
+    seen = Seen(proxy(site), facts)
+    if not there(site, facts):
+        return "install", proxy(site)
+    if ends_tls(site) and seen.hostcert is None:
+        return "fetch", proxy(site)
+    if not ends_tls(site) and bundle(site, facts).content is None:
+        return "it can be read", site.ca.host
+    return None
 
 
 def findings(site: Site, facts: Facts) -> Iterator[Finding]:
@@ -187,13 +120,12 @@ def findings(site: Site, facts: Facts) -> Iterator[Finding]:
     if not host or not facts.reachable(host):
         return
     seen = Seen(host, facts)
-    now = file(site, facts, "haproxy.cfg")
-    if strange(now.content):
-        yield found("proxy-in-use", host, f"{CONFIG} balances something else")
-    other = [p for p in state(site, facts).get("service", NONE).all("listener") if p != "haproxy"]
+    if haproxy.strange(haproxy.file(seen, "haproxy.cfg").content):
+        yield found("proxy-in-use", host, f"{haproxy.CONFIG} balances something else")
+    other = [p for p in haproxy.service(seen).all("listener") if p != "haproxy"]
     if other:
         yield found("proxy-port-taken", host, f"{other[0]} listens on port 8140")
-    wanted = choose(seen, PACKAGES)
+    wanted = packages(site, facts)
     if wanted.problem and not there(site, facts):
         yield found("proxy-package-missing", host, wanted.problem)
     yield found("health-check-shallow", host, "GET /status/v1/simple, over TLS")
@@ -203,67 +135,54 @@ def findings(site: Site, facts: Facts) -> Iterator[Finding]:
 
 
 def install(site: Site, facts: Facts) -> Planned:
-    if not proxy(site) or not facts.reachable(proxy(site)):
+    if not proxy(site) or not facts.reachable(proxy(site)) or there(site, facts):
         return ()
-    seen = Seen(proxy(site), facts)
-    if there(site, facts):
-        return ()
-    wanted = choose(seen, PACKAGES)
+    seen, wanted = Seen(proxy(site), facts), packages(site, facts)
     if wanted.problem or not seen.package_manager.one("manager"):
         return ()  # a blocker of the step
     told = "nothing leads to it yet"
-    return (installing("install", seen, wanted, told, unit="haproxy", record=RECORD),)
+    unit = "" if haproxy.there(seen) else "haproxy"
+    return (installing("install", seen, wanted, told, unit=unit, record=haproxy.RECORD),)
 
 
 def there(site: Site, facts: Facts) -> bool:
-    return bool(state(site, facts).get("service", NONE).one("version"))
+    """Whether its packages are."""
+    seen = Seen(proxy(site), facts)
+    return haproxy.there(seen) and bool(seen.puppet or not ends_tls(site))
 
 
 def configure(site: Site, facts: Facts) -> Planned:
     if not proxy(site) or not facts.reachable(proxy(site)):
         return ()
-    if not there(site, facts):
-        return (Later(f"{CONFIG}, and the CA's certificate", "install", proxy(site)),)
-    if bundle(site, facts).content is None:
-        return (Later("the CA's certificate", "it can be read", site.ca.host),)
+    if awaited := waits_for(site, facts):
+        return (Later(f"{haproxy.CONFIG}, and by what it knows the CA", *awaited),)
     try:
         todo = edits(site, facts)
     except edit.EditError:
         return ()  # a blocker of the step
-    again = "if systemctl is-active --quiet haproxy; then systemctl reload haproxy; fi"
-    made = writes("configure", proxy(site), todo, again)
-    tried = next((e for e in todo if e.what == "haproxy.cfg"), None)
-    if tried is None:
-        return tuple(made)
-    return (*made[:-1], _try(site, tried), made[-1])
-
-
-def _try(site: Site, new: Edit) -> Action:
-    """HAProxy reads the new file before it is put into the old one's place."""
-    text = new.content.decode()
-    script = (
-        assignments(members="", config=text)
-        + reads.script("proxy_serve.sh")
-        + 'new=$(mktemp) && trap \'rm -f -- "$new"\' EXIT && printf %s "$config" >"$new"\n'
-        + 'accepted "$new"\n'
-    )
-    return Action(
-        id=f"configure/{proxy(site)}/try",
-        host=proxy(site),
-        title="have HAProxy check the new configuration, before it replaces the old one",
-        do=Script(script, timeout=60.0),
-        undo=Nothing(),
+    again = "systemctl daemon-reload\n"
+    again += "if systemctl is-active --quiet haproxy; then systemctl reload haproxy; fi"
+    seen = Seen(proxy(site), facts)
+    made = writes("configure", seen.name, todo, again)
+    for place, change in enumerate(todo):
+        if change.what == "haproxy.cfg":
+            made.insert(place, haproxy.tried("configure", seen.name, change))
+    if ends_tls(site) and not haproxy.linked(seen):
+        made.insert(0, haproxy.link("configure", seen))
+    return (
+        *made,
+        *(compiler_start.keep_fresh("configure", seen, "crl-hourly") if ends_tls(site) else ()),
     )
 
 
 def serve(site: Site, facts: Facts) -> Planned:
     if not proxy(site) or not facts.reachable(proxy(site)):
         return ()
-    at = state(site, facts).get("service", NONE)
+    at = haproxy.service(Seen(proxy(site), facts))
     if not there(site, facts):
         return (Later("starting HAProxy, enabled at boot", "install", proxy(site)),)
     try:
-        todo = bundle(site, facts).content is None or bool(edits(site, facts))
+        todo = bool(waits_for(site, facts)) or bool(edits(site, facts))
     except edit.EditError:
         return ()
     running = at.one("active") == "active"
@@ -298,12 +217,12 @@ def serve(site: Site, facts: Facts) -> Planned:
 
 def up(site: Site, name: str) -> Check:
     """The proxy finds this server well."""
-    asked = (proxy(site), files())
+    asked = (proxy(site), files(site))
 
     def judge(facts: Facts) -> Verdict:
         if silent := unknown(facts, asked):
             return silent
-        at = state(site, facts).get(name)
+        at = haproxy.state(Seen(proxy(site), facts)).get(name)
         remedy = f"journalctl -u haproxy -n 20 --no-pager, on {proxy(site)}"
         if at is None:
             return Verdict(False, "HAProxy does not know it, or does not run", remedy)
@@ -329,8 +248,8 @@ def intent(site: Site) -> tuple[str, ...]:
     return (f"{about(site)['host']}: HAProxy on port 8140, {kind}",)
 
 
+INSTALL = Stage("install", "The proxy's packages, with nothing started", install)
 STAGES = (
-    Stage("install", "The proxy's package, with nothing started", install),
     Stage("configure", "Its configuration, checked before it is used", configure, intent=intent),
     Stage("serve", "It runs, and finds every server well", serve, checks),
 )

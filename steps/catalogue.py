@@ -939,6 +939,14 @@ KINDS = {
             "With one server away agents would queue. Add another, or accept it.",
         ),
         Kind(
+            "headers-believed",
+            BLOCKER,
+            "a Puppet Server that knows agents by their certificates",
+            "It believes headers about who asks, and agents reach it themselves: whoever sends two "
+            "of them gets any node's catalog. Take allow-header-cert-info out of auth.conf, reload "
+            "Puppet Server, and look again; with strategy: tls-proxy this step sets it, safely.",
+        ),
+        Kind(
             "health-check-shallow",
             NOTE,
             "to be known: what the balancer's health check sees",
@@ -995,6 +1003,13 @@ KINDS = {
             "No agent of it could be served. Give a weight to one of its servers.",
         ),
         Kind(
+            "proxy-ca-member",
+            BLOCKER,
+            "a pool without the CA's server where a proxy ends TLS",
+            "Behind such a proxy a server believes what it says of clients, and the CA signs and "
+            "revokes by who asks. Take it out of load_balancing.servers, or use tcp-proxy.",
+        ),
+        Kind(
             "proxy-in-use",
             BLOCKER,
             "a proxy with no other use, or none yet",
@@ -1027,6 +1042,13 @@ KINDS = {
             "to be known: names have no health",
             "A server that is dead costs every agent that tries its address up to two minutes, and "
             "resolvers sort addresses as they like. A proxy knows better.",
+        ),
+        Kind(
+            "server-plain-open",
+            BLOCKER,
+            "no plain HTTP port of a Puppet Server that is to believe headers",
+            "Whoever reaches that port gets any node's catalog. Take `host` and `port` out of "
+            "webserver.conf, reload Puppet Server, and look again.",
         ),
         Kind(
             "srv-pitfalls",

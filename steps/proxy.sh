@@ -1,5 +1,6 @@
 # The proxy on its own host: its files, its service, and what it says of the servers behind it.
-# Set before: pc_files, one "label path" a line.
+# Set before: pc_files, one "label path" a line; pc_links, the links it finds its
+# certificate by; pc_port, where it listens.
 printf '%s\n' "$pc_files" | while read -r pc_label pc_path; do
     printf '[%s]\npath=%s\n' "$pc_label" "$pc_path"
     pc_file "$pc_path"
@@ -19,7 +20,14 @@ echo '[service]'
 command -v haproxy >/dev/null 2>&1 && printf 'version=%s\n' "$(haproxy -v 2>/dev/null | sed -n '1s/^[^0-9]*\([0-9.]*\).*/\1/p')"
 printf 'active=%s\nenabled=%s\n' "$(systemctl is-active haproxy 2>/dev/null)" \
     "$(systemctl is-enabled haproxy 2>/dev/null)"
-ss -Hltnp 'sport = :8140' 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)".*/listener=\1/p' | sort -u
+ss -Hltnp "sport = :$pc_port" 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)".*/listener=\1/p' | sort -u
+for pc_x in $pc_links; do
+    [ -L "$pc_x" ] && printf 'link=%s %s\n' "$pc_x" "$(readlink "$pc_x")"
+done
+# Whoever listens one above is asked by this host's proxy alone.
+ss -Hltnp "sport = :$((pc_port + 1))" 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)".*/inner=\1/p' | sort -u
+[ -e "${PS_hostcrl:-/}" ] && [ -f "$PS_hostcrl" ] &&
+    printf 'crl_written=%s\nnow=%s\n' "$(stat -L -c %Y "$PS_hostcrl")" "$(date +%s)"
 [ -S /run/haproxy/admin.sock ] || exit 0
 pc_up=$(pc_ask 'show info' | sed -n 's/^Uptime_sec: //p')
 [ -n "$pc_up" ] && printf 'began=%s\n' "$(($(date +%s) - pc_up))"

@@ -5,6 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from runbook.steps import (
+    balance,
+    balance_agents,
+    balance_config,
+    balance_dns,
+    balance_gates,
+    haproxy,
+)
+from runbook.steps.balance_proof import shares
+from runbook.steps.layout import FileFact
+
 from runbook.model import (
     Action,
     Answer,
@@ -21,9 +32,6 @@ from runbook.model import (
     Tsig,
 )
 from runbook.pools import Member, pools
-from steps import balance, balance_agents, balance_dns, balance_gates, balance_proxy
-from steps.balance_proof import shares
-from steps.layout import FileFact
 
 CA, LB = "main.example.com", "lb.example.com"
 MEMBERS = ("cm1.example.com", "cm2.example.com")
@@ -213,7 +221,7 @@ def test_a_server_is_missed_by_chance_hardly_ever() -> None:
 
 def test_weights_as_haproxy_takes_them() -> None:
     def of(*weights: int) -> Mapping[str, int]:
-        return balance_proxy.weights([Member(f"m{n}", w) for n, w in enumerate(weights)])
+        return balance_config.weights([Member(f"m{n}", w) for n, w in enumerate(weights)])
 
     assert of(75, 25) == {"m0": 75, "m1": 25}
     assert of(0, 1) == {"m0": 0, "m1": 1}
@@ -221,14 +229,14 @@ def test_weights_as_haproxy_takes_them() -> None:
 
 
 def test_the_configuration_names_every_server_and_asks_it_over_tls() -> None:
-    text = balance_proxy.config(site(), Facts(answers=BEFORE))
+    text = balance_config.config(site(), Facts(answers=BEFORE))
     for member in MEMBERS:
         assert f"server {member} {member}:8140 verifyhost {member} weight 1" in text
     assert "check-ssl verify required" in text and "stick on src" in text
     assert "bind :8140\n" in text and "v6only" not in text
-    assert not balance_proxy.strange(text.encode())
-    assert balance_proxy.strange(b"global\nfrontend web\n  bind :443\n")
-    assert not balance_proxy.strange(b"global\n  log /dev/log\ndefaults\n  mode http\n")
+    assert not haproxy.strange(text.encode())
+    assert haproxy.strange(b"global\nfrontend web\n  bind :443\n")
+    assert not haproxy.strange(b"global\n  log /dev/log\ndefaults\n  mode http\n")
 
 
 # --- gates ----------------------------------------------------------------------------------------

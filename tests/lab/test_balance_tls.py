@@ -1,0 +1,201 @@
+"""A proxy that ends TLS, and a device that is somebody else's, on real hosts.
+
+The tests share one estate and build on each other, in the order of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from runbook.lab.lab import Lab
+from tests.lab.conftest import Seat, booted, must, picture
+from tests.lab.test_balance import ESTATE, address, agents, fqdn, pool_name, servers, with_
+
+pytestmark = pytest.mark.lab
+
+FILES = ("/etc/puppet", "/etc/systemd/system", "/etc/haproxy")
+SERVED = """systemctl is-active puppetserver haproxy; systemctl is-enabled puppetserver
+ss -Hltn | awk '{print $4}' | sort; true"""
+ASK = """ruby -ropenssl -rsocket -e '
+  address, name, path, pem, *headers = ARGV
+  c = OpenSSL::SSL::SSLContext.new
+  c.verify_mode = OpenSSL::SSL::VERIFY_NONE
+  unless pem.empty?
+    c.cert = OpenSSL::X509::Certificate.new(File.read(pem))
+    c.key = OpenSSL::PKey.read(File.read(pem.sub("/certs/", "/private_keys/")))
+  end
+  s = OpenSSL::SSL::SSLSocket.new(TCPSocket.new(address, 8140), c)
+  s.hostname = name
+  s.connect
+  lines = ["GET #{path} HTTP/1.1", "Host: #{name}", "Connection: close", *headers]
+  s.write(lines.join("\\r\\n") + "\\r\\n\\r\\n")
+  puts s.read[/ (\\d+)/, 1]
+' """
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    yield from booted("tls", ESTATE)
+
+
+@pytest.fixture(scope="module")
+def seat(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Seat:
+    return Seat(lab, tmp_path_factory.mktemp("state"))
+
+
+def ended(seat: Seat) -> Seat:
+    """The site with a proxy that ends TLS."""
+    return with_(seat, load_balancing={"strategy": "tls-proxy", "host": fqdn(seat.lab, "lb1")})
+
+
+def pictures(lab: Lab) -> dict[str, object]:
+    """Files and listeners of every host that the step touches, but for what the CA remembers."""
+    found: dict[str, object] = {}
+    for host in ("lb1", "main1", *servers(lab)):
+        files = {
+            f: x for f, x in picture(lab, host, *FILES).items() if "/puppetserver/ca/" not in f
+        }
+        found[host] = (files, must(lab.execute(host, SERVED)))
+    return found
+
+
+def ask(lab: Lab, host: str, server: str, path: str, *headers: str, cert: bool = False) -> str:
+    """The status that a host gets, by none of our own code."""
+    pem = f"/var/lib/puppet/ssl/certs/{fqdn(lab, host)}.pem" if cert else ""
+    words = [address(lab, server), fqdn(lab, server), path, pem, *headers]
+    quoted = " ".join(f"'{w}'" for w in words)
+    return must(lab.execute(host, ASK + quoted)).strip()
+
+
+# --- a proxy that ends TLS ------------------------------------------------------------------------
+
+
+def test_servers_are_built_first(seat: Seat) -> None:
+    must(seat.pmrunbook("--plain", "--yes", "--step", "compilers", timeout=1800))
+
+
+@pytest.fixture(scope="module")
+def before(lab: Lab) -> dict[str, object]:
+    return pictures(lab)
+
+
+def test_the_proxy_ends_tls_and_servers_are_asked_through_their_own(
+    seat: Seat, before: dict[str, object]
+) -> None:
+    lab = seat.lab
+    out = must(ended(seat).pmrunbook("--plain", "--yes", "--step", "balancer", timeout=1800))
+    assert f"{fqdn(lab, 'lb1')} ends TLS with a certificate of the site's CA" in out
+    names = must(
+        lab.execute("lb1", "openssl x509 -in /etc/haproxy/puppet.pem -noout -ext subjectAltName")
+    )
+    assert f"DNS:{pool_name(lab)}" in names and "DNS:puppet," in names
+    for host in ("lb1", *servers(lab)):
+        # The key stays where it was made, readable by root and puppet at most.
+        assert must(lab.execute(host, "grep -rl PRIVATE /etc/haproxy --exclude=*.key; true")) == ""
+        mode = must(lab.execute(host, "stat -L -c %a /etc/haproxy/puppet.pem.key")).strip()
+        assert mode in ("600", "640")
+    for host in servers(lab):
+        said = must(lab.execute(host, "ss -Hltn 'sport = :8141' | awk '{print $4}'"))
+        assert said.split() in (["127.0.0.1:8141"], ["[::ffff:127.0.0.1]:8141"])
+
+
+def test_forged_headers_give_nobody_anything(seat: Seat) -> None:
+    lab = seat.lab
+    asking, other = agents(lab)[0], fqdn(lab, agents(lab)[1])
+    verified, cert = "X-Client-Verify: SUCCESS", "X-Client-Cert: x"
+    for server in ("lb1", *servers(lab)):
+        catalog = f"/puppet/v3/catalog/{other}?environment=production"
+        for dn in (f"X-Client-DN: CN={other}", f"X-Client-DN: /CN={other}"):
+            assert ask(lab, asking, server, catalog, verified, dn) == "403"
+            assert ask(lab, asking, server, catalog, verified, dn, cert=True) == "403"
+            assert ask(lab, asking, server, catalog, verified, dn, cert) == "403"
+            # As underscores, or twice.
+            assert ask(lab, asking, server, catalog, "X_Client_Verify: SUCCESS", dn) == "403"
+            assert ask(lab, asking, server, catalog, verified, verified, dn, dn) == "403"
+        own = f"/puppet/v3/node/{fqdn(lab, asking)}?environment=production"
+        assert ask(lab, asking, server, own, cert=True) == "200"
+        assert ask(lab, asking, server, own) == "403"
+        assert ask(lab, asking, server, "/status/v1/simple") == "200"
+
+
+def test_the_steps_before_leave_it_as_it_is(seat: Seat) -> None:
+    """Servers are proved as before; neither step undoes the other."""
+    tls = ended(seat)
+    past = len(seat.events())
+    must(tls.pmrunbook("--plain", "--yes", "--step", "compilers", timeout=900))
+    must(tls.pmrunbook("--plain", "--yes", "--step", "balancer", timeout=900))
+    assert [e.action for e in seat.events()[past:] if e.kind == "start"] == []
+
+
+OPEN = """
+cp -p /etc/haproxy/haproxy.cfg /root/haproxy.cfg
+sed -i '/http-request .*X-Client-/d' /etc/haproxy/haproxy.cfg
+systemctl reload haproxy
+"""
+
+
+def test_a_server_that_believes_anybody_is_found(seat: Seat) -> None:
+    lab = seat.lab
+    server = servers(lab)[0]
+    must(lab.execute(server, OPEN))
+    try:
+        out = must(ended(seat).pmrunbook("verify", "--step", "balancer", timeout=900), 1)
+        lines = [x for x in out.splitlines() if "for headers it makes up" in x]
+        assert any(fqdn(lab, server) in x for x in lines)
+        assert f"systemctl stop haproxy, on {fqdn(lab, server)}" in out
+    finally:
+        back = "cp -p /root/haproxy.cfg /etc/haproxy/haproxy.cfg; systemctl reload haproxy"
+        must(lab.execute(server, back))
+
+
+def test_back_to_the_byte(seat: Seat, before: dict[str, object]) -> None:
+    must(ended(seat).pmrunbook("undo", "balancer", "--plain", "--yes", timeout=1800))
+    assert pictures(seat.lab) == before
+    must(seat.pmrunbook("verify", "--step", "compilers", timeout=900))
+
+
+# --- somebody else's ------------------------------------------------------------------------------
+
+
+def device(lab: Lab, *members: str) -> str:
+    """What somebody sets up on a machine of theirs: HAProxy, by hand."""
+    lines = "\n".join(
+        f"    server {m} {address(lab, m)}:8140 check check-ssl verify none" for m in members
+    )
+    return f"""
+DEBIAN_FRONTEND=noninteractive apt-get -q -y install haproxy >/dev/null || exit 1
+cat >/etc/haproxy/haproxy.cfg <<'EOF'
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 30m
+    timeout server 30m
+listen puppet
+    bind :8140
+    balance roundrobin
+    option httpchk GET /status/v1/simple
+{lines}
+EOF
+systemctl restart haproxy
+"""
+
+
+def test_a_device_is_told_to_a_person_and_proved_from_outside(seat: Seat) -> None:
+    lab = seat.lab
+    theirs = {"strategy": "hardware", "mode": "tcp", "address": address(lab, "lb1")}
+    hardware = with_(seat, load_balancing=theirs)
+    out = must(hardware.pmrunbook("--plain", "--yes", "--step", "balancer", timeout=900), 7)
+    assert f"Set up the balancer at {address(lab, 'lb1')}, port 8140" in out
+    for member in servers(lab):
+        assert f"{fqdn(lab, member)}  {address(lab, member)}  port 8140  weight 1" in out
+    # Half of it: the pool lacks a member, which is seen by the certificates.
+    first, second = servers(lab)
+    must(lab.execute("lb1", device(lab, first), timeout=300))
+    out = must(hardware.pmrunbook("verify", "--step", "balancer", timeout=900), 1)
+    assert f"{fqdn(lab, second)} 0" in out
+    must(lab.execute("lb1", device(lab, first, second), timeout=300))
+    must(hardware.pmrunbook("--plain", "--yes", "--resume", timeout=900))
+    out = must(hardware.pmrunbook("verify", "--step", "balancer", timeout=900))
+    assert f"leads to {fqdn(lab, first)} and {fqdn(lab, second)}" in out
