@@ -2,7 +2,7 @@
 
 Puppet Server believes headers from everybody or from nobody (`allow-header-cert-info`). So it is
 moved to loopback, where only its own host's HAProxy, by certificate, may ask it; that one verifies
-agents and believes the balancer alone. See docs/decisions/0016-a-proxy-that-ends-tls.md.
+agents and believes the balancer alone. See docs/decisions/0017-a-proxy-that-ends-tls.md.
 """
 
 from __future__ import annotations

@@ -156,6 +156,9 @@ def _start(seen: Seen) -> str:
     return starting(seen) + "serve start\n"
 
 
+_RUNS = '[ "$(systemctl is-active puppetserver)" = active ]\n'
+
+
 def drill_stop(site: Site, facts: Facts) -> Planned:
     seen = _due(site, facts)
     if seen is None:
@@ -194,7 +197,8 @@ def drill_start(site: Site, facts: Facts) -> Planned:
             id=f"drill-start/{seen.name}/start",
             host=seen.name,
             title="start it again, and wait until it serves",
-            do=Script(_start(seen), timeout=900.0),
+            # Where an earlier stage failed, it may never have been stopped.
+            do=Script(_start(seen), done=_RUNS, timeout=900.0),
             undo=Nothing(),
             repays=f"drill/{seen.name}",
         ),

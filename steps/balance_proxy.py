@@ -131,6 +131,16 @@ def findings(site: Site, facts: Facts) -> Iterator[Finding]:
     yield found("health-check-shallow", host, "GET /status/v1/simple, over TLS")
 
 
+def down(site: Site, facts: Facts) -> Iterator[Finding]:
+    """A proxy that was set up and does not run: whoever is sent there finds nobody."""
+    host = proxy(site)
+    if not host or not facts.reachable(host) or not there(site, facts):
+        return
+    now = haproxy.service(Seen(host, facts)).one("active")
+    if now != "active":
+        yield found("proxy-down", host, f"HAProxy is {now or 'not there'}")
+
+
 # --- stages ---------------------------------------------------------------------------------------
 
 

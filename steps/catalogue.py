@@ -1010,6 +1010,13 @@ KINDS = {
             "revokes by who asks. Take it out of load_balancing.servers, or use tcp-proxy.",
         ),
         Kind(
+            "proxy-down",
+            BLOCKER,
+            "a proxy that runs, before any agent is sent to it",
+            "The step `balancer` starts it, and looks at every server behind it.",
+            "pmrunbook --step balancer",
+        ),
+        Kind(
             "proxy-in-use",
             BLOCKER,
             "a proxy with no other use, or none yet",

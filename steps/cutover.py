@@ -30,7 +30,11 @@ def queries(site: Site) -> tuple[Query, ...]:
 def findings(site: Site, facts: Facts) -> tuple[Finding, ...]:
     if not about(site):
         return ()
-    return (*balance_gates.findings(site, facts), *balance_agents.findings(site, facts))
+    return (
+        *balance_gates.findings(site, facts),
+        *balance_proxy.down(site, facts),
+        *balance_agents.findings(site, facts),
+    )
 
 
 def fresh(site: Site) -> float:

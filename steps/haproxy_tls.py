@@ -1,7 +1,7 @@
 """haproxy.cfg where HAProxy ends TLS itself: whom it believes, and how it tells who asks.
 
 Pure text. Two HAProxies speak it: the balancer's, and one in front of each Puppet Server that
-belongs to a pool behind such a balancer. See docs/decisions/0016-a-proxy-that-ends-tls.md.
+belongs to a pool behind such a balancer. See docs/decisions/0017-a-proxy-that-ends-tls.md.
 """
 
 from __future__ import annotations

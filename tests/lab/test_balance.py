@@ -209,6 +209,9 @@ def test_the_proxy_dies_in_the_middle_and_agents_are_back_where_they_were(seat: 
     assert must(seat.pmrunbook("debts")).strip() == "none"
     for host in agents(lab):
         run_agent(lab, host)
+    # As long as it is down, nobody is sent there again, however lately it was proved.
+    assert "[proxy-down]" in cut_over(seat, code=1)
+    must(lab.execute("lb1", "systemctl start haproxy"))
 
 
 def test_agents_are_moved_and_none_of_their_runs_fails(seat: Seat) -> None:
