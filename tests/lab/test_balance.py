@@ -28,6 +28,8 @@ rm -f /run/loop.stop /run/loop.log
 while [ ! -e /run/loop.stop ]; do
     puppet agent --onetime --no-daemonize --detailed-exitcodes --color=false >/run/loop.out 2>&1
     rc=$?
+    # Another run of this agent, one of ours, was under way: this one never began.
+    if grep -q 'already in progress' /run/loop.out; then sleep 1; continue; fi
     printf '%s %s\\n' "$rc" "$(grep -m1 Error: /run/loop.out)" >>/run/loop.log
     sleep 1
 done
