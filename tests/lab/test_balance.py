@@ -269,7 +269,8 @@ def test_killed_in_the_middle_it_goes_on_to_the_end(seat: Seat) -> None:
     boundaries = (("after", "start"), ("before", "end"), ("after", "end"))
     places = [(when, kind, action) for action in ids for when, kind in boundaries]
     hosts = [h.name for h in lab.estate.hosts if h.roles]
-    quick.killed_at(some(places), hosts, "--cut-over", name, "--step", "cutover")
+    asked = ("--cut-over", name, "--step", "cutover")
+    quick.killed_at(some(places), hosts, *asked, measuring=("look", "spread"))
     assert everywhere(lab, name) == [f"300 {address(lab, 'lb1')}"]
     assert must(quick.pmrunbook("debts")).strip() == "none"
     must(quick.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
