@@ -29,9 +29,9 @@ while [ ! -e /run/loop.stop ]; do
     puppet agent --onetime --no-daemonize --detailed-exitcodes --color=false >/run/loop.out 2>&1
     rc=$?
     # Another run of this agent, one of ours, was under way: this one never began.
-    if grep -q 'already in progress' /run/loop.out; then sleep 1; continue; fi
+    if grep -q 'already in progress' /run/loop.out; then sleep 6; continue; fi
     printf '%s %s\\n' "$rc" "$(grep -m1 Error: /run/loop.out)" >>/run/loop.log
-    sleep 1
+    sleep 6 # longer than ours wait before they look again whether they may run
 done
 """
 
