@@ -17,7 +17,7 @@ from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, booted, must, narrate
 from tests.lab.test_balance import Looped, address, everywhere, fqdn, pool_name
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

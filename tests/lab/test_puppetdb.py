@@ -406,6 +406,7 @@ SQL
 
 
 @pytest.mark.parametrize("screen", [WIDE], indirect=True, ids=["120x36"])
+@pytest.mark.long
 def test_two_on_a_database_of_the_sites_own_through_the_screens(
     seat: Seat, screen: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
