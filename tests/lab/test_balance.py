@@ -6,6 +6,7 @@ The tests share one estate and build on each other, in the order of the file.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -77,10 +78,13 @@ def zone(lab: Lab, name: str, rtype: str = "A") -> dict[str, list[str]]:
 
 
 def everywhere(lab: Lab, name: str, rtype: str = "A") -> list[str]:
-    """The same at every name server, or nothing."""
-    said = list(zone(lab, name, rtype).values())
-    assert all(x == said[0] for x in said), said
-    return said[0]
+    """The same at every name server: a secondary has it when it was told, a moment later."""
+    for _ in range(15):
+        said = list(zone(lab, name, rtype).values())
+        if all(x == said[0] for x in said):
+            return said[0]
+        time.sleep(1)
+    raise AssertionError(said)
 
 
 def with_(seat: Seat, **sections: object) -> Seat:
