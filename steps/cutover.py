@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from runbook.model import Check, Facts, Finding, Host, Query, Read, Site, Stage, Step
+from dataclasses import replace
+
+from runbook.model import Check, Facts, Finding, Host, Planned, Query, Read, Site, Stage, Step
 
 from . import (
     balance,
@@ -104,12 +106,22 @@ STAGES = (
     *balance_proof.STAGES,
 )
 
+
+def _where_wanted(stage: Stage) -> Stage:
+    """The stage, for a site that says how agents are balanced; any other stays as it is."""
+
+    def plan(site: Site, facts: Facts) -> Planned:
+        return stage.plan(site, facts) if about(site) else ()
+
+    return replace(stage, plan=plan)
+
+
 CUTOVER = Step(
     id="cutover",
     title="Move the agents: load balancing",
     guide=reads.script("guide/cutover.md"),
     reads=read,
-    stages=tuple(cautious(stage, "server", "agent") for stage in STAGES),
+    stages=tuple(_where_wanted(cautious(stage, "server", "agent")) for stage in STAGES),
     findings=findings,
     checks=checks,
     queries=queries,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 from runbook.steps import (
     balance,
@@ -14,6 +15,8 @@ from runbook.steps import (
     haproxy,
 )
 from runbook.steps.balance_proof import shares
+from runbook.steps.balancer import BALANCER
+from runbook.steps.cutover import CUTOVER
 from runbook.steps.layout import FileFact
 
 from runbook.model import (
@@ -267,3 +270,12 @@ def test_planned_and_measured_shares_are_of_the_same_whole() -> None:
     }
     got = shares(site(), Facts(proofs))
     assert [(name, n) for name, _, n in got] == []  # no agent that could have run
+
+
+def test_a_site_that_says_nothing_of_balancing_is_left_as_it_is() -> None:
+    """Not even a new agent is tried there."""
+    plain = replace(site(), sections={})
+    hosts = {h.name: HostFacts({"software": Reading(0, "")}) for h in plain.hosts}
+    for step in (BALANCER, CUTOVER):
+        assert [p for stage in step.stages for p in stage.plan(plain, Facts(hosts))] == []
+        assert step.findings(plain, Facts(hosts)) == () and step.checks(plain, Facts(hosts)) == ()
