@@ -18,6 +18,7 @@ from runbook.errors import (
     Interrupted,
     LinkLost,
     RunbookError,
+    StateRefuses,
     TrustError,
     Unreachable,
     Waiting,
@@ -161,6 +162,12 @@ class Crew:
 
     def _perform(self, step: str, action: Action) -> Failure | None:
         self._may_change()
+        if action.host and action.host not in self._site:
+            raise StateRefuses(
+                f"{action.title}: this host is not in the inventory any more",
+                host=action.host,
+                hint="give the inventory it was done with",
+            )
         match action.do:
             case Human():
                 return self._instruct(step, action, action.do)

@@ -208,3 +208,15 @@ def test_an_undo_takes_one_step(words: list[str], capsys: pytest.CaptureFixture[
     inventory = Path(__file__).parents[2] / "inventories" / "minimal.yaml"
     assert cli.main([*words, "-i", str(inventory)]) == Exit.USAGE
     assert "one STEP, or --to STEP" in capsys.readouterr().err
+
+
+def test_a_host_that_left_the_inventory_is_named_and_nothing_is_done_there(tmp_path: Path) -> None:
+    """Not a traceback: what was done there is taken back with the inventory of then."""
+    step = Step("one", "One", "", reads("a"), stages=(Stage("a", "A", wants("a", "a", "1")),))
+    there = make(Fleet("h1", "h2"), site("h1", "h2"), step, folder=tmp_path)
+    there.engine.run()
+    assert there.journal
+    there.journal.close()
+    gone = make(Fleet("h1"), site("h1"), step, folder=tmp_path, face=Scripted("approve", "quit"))
+    with pytest.raises(RunbookError, match=r"h2: .*not in the inventory any more"):
+        gone.undo.run("one")

@@ -349,5 +349,4 @@ def test_srv_records(seat: Seat) -> None:
         f"300 0 {w} 8140 {fqdn(lab, m)}." for w, m in zip((75, 25), servers(lab), strict=True)
     )
     must(srv.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
-    must(srv.pmrunbook("undo", "balancer", "--plain", "--yes", timeout=900))
     assert everywhere(lab, f"_x-puppet._tcp.{domain}", "SRV") == []
