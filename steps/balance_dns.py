@@ -49,7 +49,7 @@ from .balance import (
     wanted,
 )
 from .fields import NONE, sections
-from .layout import Seen, expected
+from .layout import expected
 from .shellwords import assignments
 
 REMEMBERED = 7200.0  # seconds that are waited at most until resolvers forget an old answer
@@ -389,7 +389,9 @@ def resolved(site: Site, facts: Facts) -> tuple[Check, ...]:
     if not names(site):
         return ()
     hosts = [s.name for s in expected(site, facts)]
-    old = max((now(site, facts, w).ttl for w in wanted(site, facts)), default=0)
+    ttls = [now(site, facts, w).ttl for w in wanted(site, facts)]
+    # One that was lowered just now may be remembered for as long as it was before.
+    old = REMEMBERED if any(t <= LOW for t in ttls) else max(ttls, default=0)
 
     def judge(facts: Facts) -> Verdict:
         wrong = []
@@ -463,10 +465,3 @@ def aliased(site: Site, facts: Facts) -> Iterator[tuple[str, str]]:
     for name in names(site):
         if strategy(site) in ("round-robin", "hardware") and (of := alias(site, facts, name)):
             yield name, of
-
-
-def seen_name(facts: Facts, host: str, name: str) -> tuple[str, ...]:
-    """The addresses a host has for a name."""
-    return (
-        sections(Seen(host, facts).facts.get(host, "pool-names").out).get(name, NONE).all("address")
-    )

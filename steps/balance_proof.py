@@ -23,7 +23,7 @@ from runbook.model import (
 from runbook.pools import pools
 from runbook.shell import quote
 
-from . import reads, trial
+from . import haproxy, reads, trial
 from .balance import about, digest, first_members, pool_of, proxy, strategy
 from .balance_agents import expected_ones, order, proved, run, samples, settings, times
 from .compiler_start import starting
@@ -210,8 +210,10 @@ def drill_up(site: Site, facts: Facts) -> Planned:
     seen = _due(site, facts)
     if seen is None or not proxy(site):
         return ()
-    script = assignments(members=seen.name) + reads.script("proxy_serve.sh")
-    script += "wait_up 60 || exit 1\nsleep 32 # its slow start\nask 'clear table compilers'\n"
+    script = assignments(members=seen.name) + haproxy.SERVE
+    script += (
+        "wait_up 60 || exit 1\nsleep 32 # its slow start\nask_haproxy 'clear table compilers'\n"
+    )
     return (
         Action(
             id=f"drill-up/{proxy(site)}/up",

@@ -201,7 +201,7 @@ def serve(site: Site, facts: Facts) -> Planned:
     if not kind and enabled:
         return ()
     up = " ".join(m.name for m in pools(site)[0].members if m.weight)
-    script = assignments(members=up) + reads.script("proxy_serve.sh")
+    script = assignments(members=up) + haproxy.SERVE
     script += "" if enabled else "systemctl enable --quiet haproxy || exit 1\n"
     script += f"serve {kind}\n" if kind else ""
     words = {

@@ -20,6 +20,9 @@ PACKAGES: Mapping[str, tuple[tuple[int, ...], ...]] = {"haproxy": ((),)}
 RECORD = "/var/lib/pmrunbook/installed-proxy"
 DROP_IN = f"/etc/systemd/system/{reads.CRL_TIMER}.service.d/haproxy.conf"
 STALE = 2 * 3600  # seconds a proxy may not have read a list that may be new: it does so by the hour
+ASK = reads.script("proxy_ask.sh")
+SERVE = ASK + reads.script("proxy_serve.sh")
+"""Shell functions that have HAProxy read its files, and wait for the servers behind it."""
 RELOADED = """# Written by pmrunbook: HAProxy verifies agents, and reads the list when told to.
 [Service]
 ExecStartPost=/bin/systemctl try-reload-or-restart haproxy.service
@@ -33,7 +36,7 @@ def files(port: int = 8140, further: Mapping[str, str] | None = None) -> Read:
         f"pc_files={quote(chr(10).join(f'{k} {v}' for k, v in wanted.items()))}\n"
         f"pc_links={quote(f'{PEM} {PEM}.key')} pc_port={port}\n"
     )
-    return Read("proxy", given + reads.script("proxy.sh"), limit=262_144)
+    return Read("proxy", given + ASK + reads.script("proxy.sh"), limit=262_144)
 
 
 def state(seen: Seen) -> dict[str, Fields]:
@@ -65,7 +68,7 @@ def tried(stage: str, host: str, new: Edit) -> Action:
     """HAProxy reads the new file before it is put into the old one's place."""
     script = (
         assignments(members="", config=new.content.decode())
-        + reads.script("proxy_serve.sh")
+        + SERVE
         + 'new=$(mktemp) && trap \'rm -f -- "$new"\' EXIT && printf %s "$config" >"$new"\n'
         + 'accepted "$new"\n'
     )

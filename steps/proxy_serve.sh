@@ -1,24 +1,13 @@
 # HAProxy is told to use its files: a configuration it refuses is never put in its place.
-# Set before: members, the names of the servers that have to be up.
+# Set before: members, the names of the servers that have to be up; the function of proxy_ask.sh.
 set -u
-ask() {
-    if command -v socat >/dev/null 2>&1; then
-        printf '%s\n' "$1" | timeout 5 socat -t 3 - UNIX-CONNECT:/run/haproxy/admin.sock
-    else
-        timeout 5 perl -MIO::Socket::UNIX -e '
-          $s = IO::Socket::UNIX->new(Peer => "/run/haproxy/admin.sock") or exit 1;
-          print $s "$ARGV[0]\n";
-          print while <$s>;
-        ' "$1"
-    fi 2>/dev/null
-}
 accepted() { # file: whether HAProxy would start with it
     haproxy -c -f "$1" && return 0
     echo 'Error: HAProxy refuses the new configuration; the old one stays in use' >&2
     exit 1
 }
 down() { # those of `members` that are not up
-    ask 'show stat' | awk -F, -v wanted="$members" '
+    ask_haproxy 'show stat' | awk -F, -v wanted="$members" '
         BEGIN {n = split(wanted, names, " "); for (i = 1; i <= n; i++) left[names[i]] = 1}
         /^#/ {sub(/^# /, ""); for (i = 1; i <= NF; i++) at[$i] = i; next}
         $at["pxname"] == "compilers" && $at["status"] ~ /^UP/ {delete left[$at["svname"]]}
@@ -29,7 +18,7 @@ wait_up() { # seconds
     while left=$(down) && [ -n "$left" ]; do
         if [ "$waited" -ge "$1" ]; then
             printf 'Error: not up for the proxy: %s\n' "$(echo $left)" >&2
-            ask 'show stat' | cut -d, -f1,2,18,37,57 | grep '^compilers' >&2
+            ask_haproxy 'show stat' | cut -d, -f1,2,18,37,57 | grep '^compilers' >&2
             return 1
         fi
         sleep 2

@@ -140,6 +140,17 @@ def test_an_alias_becomes_one_of_the_proxy_and_is_in_the_way_of_several_addresse
     assert "name-is-alias" in {f.id for f in found}
 
 
+def test_a_ttl_lowered_just_now_is_no_measure_of_what_resolvers_remember() -> None:
+    def patience(ttl: int) -> float:
+        answers = {**BEFORE, Query(NAME, "A", SERVER): Answer(("192.0.2.41",), ttl)}
+        hosts = {h.name: HostFacts({}) for h in site().hosts}
+        (check,) = balance_dns.resolved(site(), Facts(hosts, answers))
+        return check.patience
+
+    assert patience(60) == balance_dns.REMEMBERED + 60
+    assert patience(300) == 360
+
+
 def test_every_address_of_the_pool_in_turn() -> None:
     (made,) = actions(balance_dns.switch(site("round-robin"), Facts(answers=BEFORE)))
     assert change(made).records == ("192.0.2.21", "192.0.2.22")
