@@ -312,6 +312,9 @@ class Engine:
         silent, blockers = self._scout.silent(step), self._scout.find(step)
         verdicts = self._crew.check(step.id, self._scout.checks(step.checks), self._scout.facts)
         failed = sum(v.ok is not True for v in verdicts.values())
+        if not failed and not self._approval.plan(step).empty:
+            # What the first read did not find yet may be what a patient check waited for.
+            self._scout.refresh(step, set(self._scout.hosts()) - set(silent))
         word = self._still_attested(step)
         plan = self._approval.plan(step)
         left = [a for a in plan.actions if a.id not in word]

@@ -473,6 +473,21 @@ def test_verify_says_when_something_drifted() -> None:
     assert {c.id for c in bad} == {"a/h2", "two/nothing-left"}
 
 
+def test_verify_sees_what_a_patient_check_waited_for() -> None:
+    """What came after the first read is not called left to do."""
+    estate = fleet()
+    make(estate, site(*NAMES), TWO).engine.run()
+    estate.hosts["h2"].values["a"] = "2"
+
+    def judge(facts: Facts) -> Verdict:
+        seen, estate.hosts["h2"].values["a"] = facts.get("h2", "a").out, "1"
+        return Verdict(seen == "1", seen)
+
+    check = Check("a", "h2 has a", judge, (("h2", Read("a", "get a")),), patience=5.0, every=0.01)
+    waited = replace(TWO, checks=lambda site, facts: (check,))
+    assert make(estate, site(*NAMES), waited, mode="verify", writers=False).engine.verify()
+
+
 def test_verify_proves_nothing_of_a_host_that_is_silent() -> None:
     """Neither that a check holds there, nor that it fails, nor that nothing is left to do."""
     estate = fleet()
