@@ -23,6 +23,7 @@ from runbook.errors import (
     Unreachable,
     Waiting,
 )
+from runbook.memory import Memory
 from runbook.model import (
     Action,
     Check,
@@ -32,6 +33,7 @@ from runbook.model import (
     Human,
     Query,
     Read,
+    Reading,
     Script,
     Site,
     Status,
@@ -91,6 +93,7 @@ class Crew:
         names_writer: NamesWriter | None = None,
         prelude: str = "",
         new_job: Callable[[], str] = lambda: "",
+        memory: tuple[Read, Memory] | None = None,
     ) -> None:
         self._site = site
         self._rec = recorder
@@ -99,6 +102,7 @@ class Crew:
         self._writers = writers
         self._names_writer = names_writer
         self._prelude = prelude
+        self._memory = memory
         self._new_job = new_job
         self.stop = threading.Event()
         self.touched: set[str] = set()  # hosts changed since they were last read
@@ -122,7 +126,7 @@ class Crew:
         self._rec.emit("reading", step, name, done=False)
         unique = tuple({read.id: read for read in reads}.values())
         try:
-            readings = self._readers.reader(self._site.host(name)).read(unique, self._prelude)
+            readings = self._ask(name, unique)
         except (Interrupted, Waiting):
             raise
         except RunbookError as error:
@@ -135,6 +139,18 @@ class Crew:
         self.troubles.pop(name, None)
         self._rec.emit("reading", step, name, done=True)
         return HostFacts(dict(readings))
+
+    def _ask(self, name: str, reads: Sequence[Read]) -> Mapping[str, Reading]:
+        """One batch of reads of a host, which is told what it said before."""
+        reader = self._readers.reader(self._site.host(name))
+        if not self._memory:
+            return reader.read(reads, self._prelude)
+        ask, memory = self._memory
+        told = f"pc_told={shell.quote(memory.recall(name))}\n"
+        readings = dict(reader.read((*reads, ask), told + self._prelude))
+        if (said := readings.pop(ask.id)).ok and not said.truncated:
+            memory.keep(name, said.out.rstrip("\n"))
+        return readings
 
     # --- performing -------------------------------------------------------------------------------
 
@@ -194,8 +210,7 @@ class Crew:
         done = action.do.done if isinstance(action.do, Script) else ""
         if not done:
             return False
-        reader = self._readers.reader(self._site.host(action.host))
-        return reader.read((Read("done", done),), self._prelude)["done"].ok
+        return self._ask(action.host, (Read("done", done),))["done"].ok
 
     def attest(self, step: str, action: Action, reply: Reply) -> None:
         """Record that a person says it is done, who, why, and what they showed for it."""
@@ -286,9 +301,8 @@ class Crew:
 
     def _instruct(self, step: str, action: Action, human: Human) -> Failure | None:
         """Ask a person to do it, until the read proves that it was done."""
-        reader = self._readers.reader(self._site.host(action.host))
         while True:
-            proof = reader.read((human.done,), self._prelude)[human.done.id]
+            proof = self._ask(action.host, (human.done,))[human.done.id]
             if proof.ok:
                 break
             seen = (proof.out or proof.err).strip()

@@ -55,6 +55,11 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def file_name(host: str) -> str:
+    """A name for a file about a host: no path, never hidden."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", host).lstrip(".") or "_"
+
+
 @contextlib.contextmanager
 def usable(path: Path) -> Iterator[None]:
     """What the system says of a place where nothing can be kept, as StateRefuses."""

@@ -542,6 +542,9 @@ class Runbook:
     title: str
     steps: tuple[Step, ...]
     prelude: str = ""
+    memory: Read | None = None
+    """Asked along with every batch; what it printed is `$pc_told` to the host's next prelude, in
+    this command or a later one. The prelude judges whether that still holds."""
     lock_host: Callable[[Site], str] = lambda site: site.ca.host
     digest: str = ""  # of the code and texts it is made from
 

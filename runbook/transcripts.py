@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import threading
 from pathlib import Path
 from typing import IO
 
-from runbook.journal import private_folder, usable
+from runbook.journal import file_name, private_folder, usable
 
 
 class Transcripts:
@@ -21,8 +20,7 @@ class Transcripts:
         self._guard = threading.Lock()
 
     def path(self, step: str, host: str) -> Path:
-        name = re.sub(r"[^A-Za-z0-9._-]", "_", host).lstrip(".") or "_"
-        return self.folder / step / f"{name}.log"
+        return self.folder / step / f"{file_name(host)}.log"
 
     def write(self, step: str, host: str, text: str) -> None:
         """Append one line; flushed at the end of each action, not at each line."""

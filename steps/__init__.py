@@ -31,5 +31,6 @@ RUNBOOK = Runbook(
     title="Scaling Puppet Server with compile masters",
     steps=(SURVEY, CA, COMPILERS, PUPPETDB, CODE, BALANCER, CUTOVER, RETIRE),
     prelude=reads.PRELUDE,
+    memory=reads.MEMORY,
     digest=digest(),
 )

@@ -130,16 +130,50 @@ pc_of() { # run mode: of what was said, the part of one
     printf '%s\n' "$PC_said" | sed -n "s/^$1://p"
 }
 
-PC_agent= PC_server= PC_error=
+pc_conf_files() {
+    printf '%s\n' "$PC_said" | sed -nE 's/^[a-z]+:config = //p' | sort -u
+}
+pc_made_from() { # a digest of all that what was said is made from
+    command -v sha256sum >/dev/null 2>&1 || return 0
+    {
+        printf '%s\n' "$PC_puppet $PC_version $pc_modes" "$PC_wanted" "$PC_said"
+        stat -L -c '%n %s %Z' "$PC_library/puppet/defaults.rb"
+        # Some defaults come from this host's names, and from what lies in two folders.
+        pc_within 5 hostname -f
+        { pc_conf_files; printf '%s\n' /etc/hosts /etc/hostname /etc/resolv.conf; } |
+            while IFS= read -r pc_x; do
+                stat -L -c '%n %a %U %G %s %Z' "$pc_x" && cat "$pc_x"
+            done
+        printf '%s\n' "$PC_said" | sed -nE 's/^[a-z]+:(ssldir|codedir|confdir) = //p' | sort -u |
+            while IFS= read -r pc_x; do stat -c %N "$pc_x/ca" "$pc_x/hiera.yaml"; done
+    } 2>&1 | sha256sum | cut -d' ' -f1
+}
+pc_settled() { # since: no file of settings changed while Puppet read it
+    pc_conf_files | while IFS= read -r pc_x; do
+        [ "$(stat -L -c %Z "$pc_x" 2>/dev/null || echo 0)" -lt "$1" ] || exit 1
+    done
+}
+
+# What this host said the last time is told to it as $pc_told: a digest, and the settings it is of.
+PC_agent= PC_server= PC_error= PC_said= PC_mark=
 if [ -n "$PC_puppet" ]; then
     pc_modes=agent
     [ -z "$PC_puppetserver" ] || pc_modes="$PC_section agent"
+    case ${pc_told-} in
+    *:*)
+        PC_said=${pc_told#*
+}
+        PC_mark=$(pc_made_from)
+        [ "$PC_mark" = "${pc_told%%
+*}" ] || PC_said= PC_mark=
+        ;;
+    esac
+    pc_since=$(date +%s)
     # A puppet.conf it cannot read is an error on stderr, exit 0, and the defaults for everything.
     pc_wanted="s/^([a-z]+:)($PC_wanted) = /&/p; s/^[a-z]+:Error: /error:/p"
-    PC_said=
     # Bounded: a Puppet that prints without an end would fill the memory of this shell.
     # shellcheck disable=SC2086  # a list of words
-    [ -z "$PC_ruby" ] || [ "$pc_modes" = agent ] ||
+    [ -n "$PC_said" ] || [ -z "$PC_ruby" ] || [ "$pc_modes" = agent ] ||
         PC_said=$(pc_print $pc_modes | sed -u -nE "$pc_wanted" | head -c 131072)
     # shellcheck disable=SC2086
     [ -n "$PC_said" ] || PC_said=$(pc_print_each $pc_modes | sed -u -nE "$pc_wanted" | head -c 131072)
@@ -147,6 +181,8 @@ if [ -n "$PC_puppet" ]; then
     PC_server=$(pc_of "$PC_section")
     PC_error=$(pc_of error | sort -u | head -c 600)
     [ -n "$PC_agent" ] || PC_error=${PC_error:-no answer within 50 s}
+    # Loading Puppet takes seconds of a processor: what it said is kept for the next time.
+    [ -n "$PC_error$PC_mark" ] || ! pc_settled "$pc_since" || PC_mark=$(pc_made_from)
 fi
 
 # The same settings as variables of this shell: PS_ssldir, PS_hostcert, ... as the agent has them,

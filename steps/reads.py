@@ -29,6 +29,12 @@ CRL_TIMER = "puppet-crl-refresh"
 """The systemd units that keep a compile master's CRL fresh."""
 
 PRELUDE = script("prelude.sh")
+MEMORY = Read(
+    "memory",
+    """[ -n "$PC_mark" ] && printf '%s\\n' "$PC_mark" "$PC_said\"""",
+    limit=140_000,
+)
+"""Puppet's settings as the prelude asked for them, and the digest of what they were made from."""
 CLIENT = script("client.sh")
 SOFTWARE = Read("software", script("software.sh"))
 MACHINE = Read("machine", script("machine.sh"))

@@ -145,6 +145,47 @@ def test_verify_names_a_client_that_drifted(seat: Seat) -> None:
         must(lab.execute(host, f"cp -a /root/kept {path}"))
 
 
+COUNTED = """
+p=$(PATH=/opt/puppetlabs/bin:$PATH; readlink -f "$(command -v puppet)")
+cp -p "$p" /root/puppet.kept
+cat >"$p.new" <<'EOF'
+#!/bin/sh
+echo "$*" >>/root/puppet.asked
+exec ruby /root/puppet.kept "$@"
+EOF
+chmod 755 "$p.new"
+mv -f "$p.new" "$p"
+"""
+UNCOUNTED = """
+p=$(PATH=/opt/puppetlabs/bin:$PATH; readlink -f "$(command -v puppet)")
+mv -f /root/puppet.kept "$p"; rm -f /root/puppet.asked
+"""
+
+
+def test_puppet_is_asked_for_its_settings_only_when_they_may_have_changed(seat: Seat) -> None:
+    """Loading Puppet takes seconds; what it said holds while all that it was made from does."""
+    lab, host = seat.lab, names(seat.lab, "agent")[-1]
+    path = f"{confdir(lab, host)}/puppet.conf"
+
+    def asked() -> int:
+        look = ("verify", "--plain", "--step", "survey")
+        must(lab.execute(host, ": >/root/puppet.asked"))
+        must(seat.pmrunbook(*look))
+        return must(lab.execute(host, "cat /root/puppet.asked")).count("config print")
+
+    must(seat.pmrunbook("verify", "--plain", "--step", "survey"))
+    must(lab.execute(host, COUNTED + f"cp -a {path} /root/kept"))
+    try:
+        assert asked() == 0
+        must(lab.execute(host, f"sed -i 's/^/# /' {path}; sleep 2"))
+        assert asked() == 1 and asked() == 0
+        must(lab.execute(host, f"cp -a /root/kept {path}; echo 192.0.2.1 x >>/etc/hosts; sleep 2"))
+        assert asked() == 1
+    finally:
+        back = "sed -i '/^192.0.2.1 x$/d' /etc/hosts"
+        must(lab.execute(host, UNCOUNTED + f"cp -a /root/kept {path}; {back}"))
+
+
 def test_what_was_done_is_told(seat: Seat) -> None:
     status = json.loads(must(seat.pmrunbook("status", "--json")))
     assert status["steps"]["ca"]["status"] == "ok"
