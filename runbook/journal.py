@@ -40,7 +40,7 @@ def state_home() -> Path:
 
 def site_folder(site: str) -> Path:
     """Where the journal and the transcripts of the site called `site` are kept."""
-    return state_home() / "sites" / re.sub(r"[^A-Za-z0-9._-]", "_", site).lstrip(".")
+    return state_home() / "sites" / file_name(site)
 
 
 def private_folder(path: Path) -> Path:

@@ -14,6 +14,12 @@ from runbook.errors import StateRefuses
 from runbook.journal import file_name, private_folder
 
 
+def said_folder(site: str) -> Path:
+    """Below $XDG_CACHE_HOME, by default ~/.cache: looking at a site leaves no state behind."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return base / "pmrunbook" / "said" / file_name(site)
+
+
 class Memory:
     """One file a host, in a folder of the operator's own."""
 

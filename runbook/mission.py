@@ -32,7 +32,7 @@ from runbook.errors import (
 from runbook.handover import SiteJournal, look, take_up, told
 from runbook.journal import Journal, private_folder, read, site_folder
 from runbook.lock import Holder, SiteLock
-from runbook.memory import Memory
+from runbook.memory import Memory, said_folder
 from runbook.model import (
     Event,
     Read,
@@ -223,7 +223,9 @@ class Mission:
                 names if changes else None,
                 self.runbook.prelude,
                 lambda: f"{name}-{next(number)}",
-                (ask, Memory(self._folder / "said")) if (ask := self.runbook.memory) else None,
+                (ask, Memory(said_folder(self.site.name)))
+                if (ask := self.runbook.memory)
+                else None,
             )
             recorder.face_lost = self.stop
             if self._stopped:
