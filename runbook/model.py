@@ -52,6 +52,7 @@ class Login:
     agent: bool = True
     sudo: bool = True  # False: the login user is root
     sudo_password: SecretRef | None = None
+    sudo_shell: str = "/bin/sh"  # what sudo starts; one that only looks will do for reading
     connect_timeout: float = 15.0  # seconds
 
 

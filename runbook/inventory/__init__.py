@@ -123,6 +123,7 @@ def _login(entry: Entry, data: Mapping[str, Any], folder: Path, page: Page) -> L
         agent=said.get("agent", login.agent),
         sudo=said.get("sudo", user != "root"),
         sudo_password=_secret(said.get("sudo_password"), folder),
+        sudo_shell=said.get("sudo_shell", login.sudo_shell),
         connect_timeout=said.get("connect_timeout", login.connect_timeout),
     )
 

@@ -144,6 +144,13 @@ _LOGIN = (
         otherwise="false for the user root, else true",
     ),
     Key("sudo_password", SECRET, "Where sudo's password is found.", otherwise="sudo asks for none"),
+    Key(
+        "sudo_shell",
+        Text("a path", "/usr/local/sbin/pmrunbook-look", r"/[A-Za-z0-9._/-]+"),
+        "What sudo starts in place of the shell, with its arguments: a wrapper that can only look "
+        "is enough for reading.",
+        otherwise="`/bin/sh`",
+    ),
     Key("connect_timeout", DURATION, "How long a host may take to answer.", otherwise="15s"),
 )
 LOGIN = Table("a login", _LOGIN, define="login")

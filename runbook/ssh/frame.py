@@ -24,7 +24,6 @@ SLACK = 262_144
 ENTRY_SECONDS = 60.0
 """How long sudo and the shell may take to let us in; sudo waits for a slow name server."""
 
-SHELL = "/bin/sh"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/puppetlabs/bin"
 
 # The guard ends the shell and all its children of the same session when the channel's stdin
@@ -156,6 +155,7 @@ class Gate:
         host: str,
         sudo: bool,
         password: Callable[[], str] | None,
+        shell: str = "/bin/sh",
         accepted: Callable[[], None] = lambda: None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -174,15 +174,16 @@ class Gate:
         self._clock = clock
         self._entry = clock() + ENTRY_SECONDS
         self.outbox: list[bytes] = []
-        shell = (
-            f"exec {SHELL} -c 'printf %s {token}-in; printf %s {token}-in >&2; "
+        self._shell = shell
+        enter = (
+            f"{shell} -c 'printf %s {token}-in; printf %s {token}-in >&2; "
             f'eval "$(head -c {len(script)})"\''
         )
         if not sudo:
-            self.command = shell
+            self.command = f"exec {enter}"
         else:
             how = f"-S -p {token}-ask" if password else "-n"
-            self.command = f"env LC_ALL=C sudo {how} -- {shell.removeprefix('exec ')}"
+            self.command = f"env LC_ALL=C sudo {how} -- {enter}"
         if not (sudo and password):
             self.outbox.append(script)
 
@@ -276,7 +277,8 @@ class Gate:
         raise SudoRefused(
             f"sudo refused: {text or f'exit status {exit_status}'}",
             host=self._host,
-            hint="Try `sudo -l` as that user on the host: it must be allowed to run /bin/sh.",
+            hint="Try `sudo -l` as that user on the host: it must be allowed to run "
+            f"{self._shell}.",
         )
 
     def _wrong(self) -> PasswordRefused:

@@ -144,6 +144,48 @@ def test_the_sudoers_file_of_the_documentation_is_enough(desk: Seat, before: obj
     assert "actions on" in must(desk.pmrunbook("--dry-run", "--plain"))
 
 
+def test_an_account_that_can_only_look_finds_all_and_writes_nothing(
+    desk: Seat, tmp_path: Path
+) -> None:
+    lab, user = desk.lab, desk.lab.estate.ssh_user
+    page = PAGE.read_text()
+    wrapper = page.split("```sh\n")[1].split("```")[0]
+    rules = page.split("pmrunbook-look\nDefaults")[1].split("```")[0]
+    rules = f"Defaults{rules}".replace("looker", user)
+    sudoers, shell = "/etc/sudoers.d/pmrunbook", "/usr/local/sbin/pmrunbook-look"
+    data = yaml.safe_load(desk.inventory.read_text())
+    data["ssh"]["sudo_shell"] = shell
+    file = tmp_path / "inventory.yaml"
+    file.write_text(yaml.safe_dump(data))
+
+    def found(inventory: Path) -> list[dict[str, object]]:
+        """What a dry run planned and verify judged, but for words that change by themselves."""
+        said = must(desk.pmrunbook("--dry-run", "--json", inventory=inventory))
+        verified = desk.pmrunbook("verify", "--json", inventory=inventory)
+        assert verified.returncode == 1, verified.stdout[-3000:]  # nothing was done yet
+        events = [json.loads(x) for x in f"{said}{verified.stdout}".splitlines()]
+        keys = ("kind", "step", "host", "id", "ok", "severity", "title", "actions", "later")
+        kinds = ("planned", "finding", "check", "unreachable")
+        return [{k: e.get(k) for k in keys} for e in events if e["kind"] in kinds]
+
+    as_root = found(desk.inventory)
+    for host in puppet_hosts(lab):
+        must(
+            lab.execute(host, f"cat >{shell}; chmod 755 {shell}; cp -p {sudoers} /root/s", wrapper)
+        )
+        must(lab.execute(host, f"cat >{sudoers}; visudo -qcf {sudoers}", rules))
+    try:
+        assert as_root and found(file) == as_root
+        done = desk.pmrunbook("--plain", "--yes", inventory=file)
+        assert done.returncode not in (0, 1) or "Read-only file system" in done.stdout, done.stdout
+        assert "Read-only file system" in done.stdout + done.stderr
+        for host in puppet_hosts(lab):
+            assert jobs_run(lab, [host]) == 0
+    finally:
+        for host in puppet_hosts(lab):
+            must(lab.execute(host, f"mv /root/s {sudoers}; rm {shell}"))
+
+
 def test_who_may_not_become_root_is_told_so_and_nothing_is_half_read(
     desk: Seat, tmp_path: Path
 ) -> None:
