@@ -95,7 +95,7 @@ def take_script(me: Holder, dead: str = "") -> str:
     ours = " ".join(f"-e {of(token)}" for token in (me.token, dead) if token)
     return f"""{_SHOW}
 umask 077
-mkdir -p -m 0700 {ROOT}
+mkdir -p -m 0700 {ROOT} || exit 1
 if [ -d {FOLDER} ]; then
     beat=$(stat -c %Y {FOLDER}/beat 2>/dev/null || stat -c %Y {FOLDER})
     if grep -qF {ours} {FOLDER}/holder 2>/dev/null || [ $(($(date +%s) - beat)) -gt {EXPIRES} ]
@@ -110,12 +110,14 @@ if [ -d {FOLDER} ]; then
         fi
     fi
 fi
-if mkdir {FOLDER} 2>/dev/null; then
-    printf '%s, "since": "%s"}}\\n' {text} "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >{FOLDER}/holder
-    : >{FOLDER}/beat
-    exit 0
+if said=$(mkdir {FOLDER} 2>&1); then
+    printf '%s, "since": "%s"}}\\n' {text} "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >{FOLDER}/holder &&
+        : >{FOLDER}/beat && exit 0
+    rm -rf {FOLDER}
+    exit 1
 fi
-show
+# A disk that is full or read-only is nobody's lock.
+show || {{ printf '%s\\n' "$said" >&2; exit 1; }}
 exit {_HELD}
 """
 

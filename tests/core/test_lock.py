@@ -65,6 +65,20 @@ def test_the_same_process_takes_it_again_when_nobody_heard_that_it_did() -> None
     assert sh(lock.take_script(ME)).returncode == 0
 
 
+def test_a_disk_that_takes_nothing_is_nobodys_lock(root: Path) -> None:
+    """As when it is full, or read-only: said in its own words, and nothing is left half there."""
+    root.parent.symlink_to("/dev/full")
+    done = sh(lock.take_script(ME))
+    assert done.returncode == 1 and "var" in done.stderr
+    root.parent.unlink()
+    nowhere = lock.take_script(ME).replace(str(root), "/dev/null/lock")
+    done = sh(nowhere)
+    assert done.returncode == 1 and "Not a directory" in done.stderr
+    unwritten = lock.take_script(ME).replace(f">{root}/beat", ">/dev/full/beat")
+    assert sh(unwritten).returncode == 1
+    assert not root.exists()
+
+
 class Local:
     """A writer on this machine."""
 
