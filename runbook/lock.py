@@ -112,7 +112,7 @@ if [ -d {FOLDER} ]; then
 fi
 if said=$(mkdir {FOLDER} 2>&1); then
     printf '%s, "since": "%s"}}\\n' {text} "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >{FOLDER}/holder &&
-        : >{FOLDER}/beat && exit 0
+        printf '' >{FOLDER}/beat && exit 0
     rm -rf {FOLDER}
     exit 1
 fi
