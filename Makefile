@@ -12,10 +12,10 @@ lint:
 	$(BIN)mypy
 	$(BIN)lint-imports --no-cache
 
-# Labs wait for their Java programs more than they work: two at a time, a module of tests each.
+# Labs wait for their Java programs more than they work: three at a time, a module of tests each.
 test:
 	PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest -m "not lab"
-	PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest -m "lab and not long" --numprocesses 2 --dist loadfile
+	PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest -m "lab and not long" --numprocesses 3 --dist loadfile
 
 unit:
 	$(PYTHON) -m pytest -m "not lab and not ssh and not ui"

@@ -67,7 +67,14 @@ def to_the_end(screen: Terminal) -> str:
         approve(screen)
 
 
-@pytest.mark.parametrize("screen", [NARROW, WIDE], indirect=True, ids=["80x24", "120x36"])
+@pytest.mark.parametrize(
+    "screen",
+    [
+        pytest.param(NARROW, id="80x24"),
+        pytest.param(WIDE, id="120x36", marks=pytest.mark.long),
+    ],
+    indirect=True,
+)
 def test_centralized_and_taken_back_on_the_screens(seat: Seat, screen: Terminal) -> None:
     lab = seat.lab
     start(screen, seat)

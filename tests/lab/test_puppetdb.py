@@ -318,6 +318,7 @@ sleep 1
 """
 
 
+@pytest.mark.long
 def test_an_http_report_server_is_proved_by_a_report_of_each_server(
     seat: Seat, tmp_path: Path
 ) -> None:
