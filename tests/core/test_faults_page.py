@@ -1,0 +1,56 @@
+"""The table of faults says what was run, and hides nothing that failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.lab.faults_page import Cell, Column, add, load, page
+
+COLUMNS = [
+    Column("kill", "killed during the job"),
+    Column("cut", "link cut for 2 s"),
+    Column("clock", "clock jumps", "every host has the same clock"),
+]
+CHAPTERS = {"ca": "Central CA", "code": "Code in sync"}
+
+
+def cell(host: str, fault: str, **more: object) -> Cell:
+    return Cell("ca", "clients/puppet.conf on agent", f"clients/{host}", host, fault, **more)  # type: ignore[arg-type]
+
+
+def row(text: str) -> list[str]:
+    (line,) = [x for x in text.splitlines() if x.startswith("| clients/puppet.conf")]
+    return [word.strip() for word in line.strip("|").split("|")][1:]
+
+
+def test_what_was_not_run_is_shown_as_not_run() -> None:
+    text = page([cell("web1", "kill")], COLUMNS, CHAPTERS)
+    assert row(text) == ["✓", "·"]
+    assert "| cells of those walked | 2 |" in text
+    assert "| run | 1 |" in text and "| not run yet | 1 |" in text
+    assert "| chapters not walked yet | Code in sync |" in text
+    assert "Not applicable: clock jumps. Every host has the same clock." in text
+
+
+def test_one_host_that_failed_is_the_cell_and_says_why() -> None:
+    bad = cell("web2", "cut", outcome="failed", note="it hangs", doubled=1)
+    text = page([cell("web1", "cut"), bad, cell("web3", "cut")], COLUMNS, CHAPTERS)
+    assert row(text) == ["·", "✗ FAILED"]
+    assert "| **failed** | 1 |" in text and "| actions done twice | 1 |" in text
+    assert "link cut for 2 s: it hangs" in text
+
+
+def test_a_decision_of_the_operators_is_told_apart() -> None:
+    said = cell("web1", "kill", outcome="unknown", note="the host rebooted during the job")
+    text = page([said, cell("web2", "kill")], COLUMNS, CHAPTERS)
+    assert row(text)[0] == "?"
+    assert "the host rebooted during the job" in text
+
+
+def test_results_add_up_over_walks_and_the_last_one_counts(tmp_path: Path) -> None:
+    file = tmp_path / "faults.jsonl"
+    bad = cell("web1", "kill")
+    bad.fail("it hangs")
+    add(file, [bad, cell("web1", "cut")])
+    add(file, [cell("web1", "kill")])
+    assert {(c.fault, c.outcome) for c in load(file)} == {("kill", "passed"), ("cut", "passed")}

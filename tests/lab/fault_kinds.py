@@ -1,0 +1,211 @@
+"""What can go wrong while an action is done, and how a lab makes it go wrong."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runbook.lab.lab import Lab
+from tests.lab.conftest import must
+
+HOLD = """cat >/usr/local/sbin/setsid <<'END'
+#!/bin/sh
+case $2 in */jobs/*/script) while [ -e /run/held ]; do sleep 0.1; done ;; esac
+exec /usr/bin/setsid "$@"
+END
+chmod 755 /usr/local/sbin/setsid
+"""
+"""A job stands before its first line while /run/held exists: no fault comes too late for it."""
+
+FREE = """set -e
+rm -f "$p/.full"; b=$(mktemp -d /run/below.XXXXXX); mount --bind / "$b"
+find "$b$p" -mindepth 1 -delete; cp -a "$p/." "$b$p/"; umount "$b"; rmdir "$b"
+umount "$p" 2>/dev/null || umount -l "$p"
+"""
+"""Give a full disk its room back, with all that could be written meanwhile."""
+
+
+@dataclass
+class Scene:
+    """An action at the place of its fault: the lab, the process that does it, where it is."""
+
+    lab: Lab
+    state: Path  # the operator's folder: a disk of its own
+    pid: int
+    host: str
+    file: str  # one that the action changes
+    job: str
+    ca: str
+    dns: str
+    pace: float
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    def on(self, host: str, script: str) -> str:
+        return must(self.lab.execute(host, script, timeout=300))
+
+    def lift(self) -> None:
+        """Let the job go on."""
+        self.on(self.host, "rm -f /run/held")
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One column of the table: where it hits an action, what it does, and how it is healed."""
+
+    id: str
+    title: str
+    when: str  # a boundary; "job": while the job stands before its first line
+    hit: Callable[[Scene], None]
+    heal: Callable[[Scene], None] = lambda scene: None
+    impossible: str = ""
+
+
+def _signalled(number: signal.Signals) -> Callable[[Scene], None]:
+    return lambda scene: scene.signal(number)
+
+
+def _cut(seconds: float) -> Callable[[Scene], None]:
+    def cut(scene: Scene) -> None:
+        scene.lab.pause_link(scene.host)
+        scene.lift()
+        time.sleep(seconds * scene.pace)
+        scene.lab.restore_link(scene.host)
+
+    return cut
+
+
+def _suspend(scene: Scene) -> None:
+    """Nothing is heard of it for longer than a link lives, and its lock is long past its time."""
+    scene.signal(signal.SIGSTOP)
+    scene.lift()
+    scene.on(scene.host, f"pkill -f '^sshd: {scene.lab.estate.ssh_user}'; :")
+    scene.on(scene.ca, "touch -d '-10 minutes' /var/lib/pmrunbook/lock/beat")
+    time.sleep(60 * scene.pace)
+    scene.signal(signal.SIGCONT)
+
+
+def _unplug(scene: Scene) -> None:
+    """Off, in the middle of the job or right after it."""
+    scene.lift()
+    time.sleep(0.5)
+    scene.lab.poweroff(scene.host, 0)
+    scene.lab.boot(scene.host)
+
+
+def _fill(scene: Scene, folder: str) -> None:
+    scene.kept["full"] = folder
+    scene.lab.fill_disk(scene.host, folder, "16m")
+
+
+def _free(scene: Scene) -> None:
+    scene.on(scene.host, f"p={scene.kept['full']}\n{FREE}")
+
+
+def _fill_target(scene: Scene) -> None:
+    """Where it writes; what writes to no one file has the disk of Puppet's own state full."""
+    folder = str(Path(scene.file).parent) if scene.file else "/var/lib/puppet"
+    there = f"p={folder}; until [ -d $p ]; do p=$(dirname $p); done; echo $p"
+    _fill(scene, scene.on(scene.host, there).strip())
+
+
+def _fill_journal(scene: Scene) -> None:
+    dd = ["dd", "if=/dev/zero", f"of={scene.state / 'full'}", "bs=4k"]
+    subprocess.run(dd, capture_output=True, check=False)
+
+
+def _stop_ca(scene: Scene) -> None:
+    scene.on(scene.ca, "systemctl stop puppetserver")
+
+
+def _start_ca(scene: Scene) -> None:
+    ready = "for i in $(seq 240); do ss -ltn | grep -q :8140 && exit 0; sleep 1; done; exit 1"
+    scene.on(scene.ca, f"systemctl start puppetserver; {ready}")
+
+
+def _password(scene: Scene, value: str) -> None:
+    scene.on(scene.host, f"echo '{scene.lab.estate.ssh_user}:{value}' | chpasswd")
+
+
+def _named(word: str) -> Callable[[Scene], None]:
+    return lambda scene: void(scene.on(scene.dns, f"systemctl kill -s {word} named"))
+
+
+def void(_: object) -> None:
+    """For a lambda that has nothing to say."""
+
+
+FAULTS = (
+    Fault("kill-before-start", "killed before START", "before START", _signalled(signal.SIGKILL)),
+    Fault(
+        "kill-before-job",
+        "killed between START and the job",
+        "after START",
+        _signalled(signal.SIGKILL),
+    ),
+    Fault("kill-in-job", "killed during the job", "job", _signalled(signal.SIGKILL)),
+    Fault(
+        "kill-before-end",
+        "killed after the job, before END",
+        "before END",
+        _signalled(signal.SIGKILL),
+    ),
+    Fault("kill-after-end", "killed after END", "after END", _signalled(signal.SIGKILL)),
+    Fault("cut-2", "link cut for 2 s", "job", _cut(2)),
+    Fault("cut-60", "link cut for 60 s", "job", _cut(60)),
+    Fault(
+        "cut",
+        "link cut until the program ended",
+        "job",
+        lambda s: s.lab.pause_link(s.host),
+        lambda s: s.lab.restore_link(s.host),
+    ),
+    Fault("reboot", "host rebooted", "job", lambda s: s.lab.reboot(s.host)),
+    Fault("unplugged", "host unplugged and started", "job", _unplug),
+    Fault("ca-down", "CA down", "job", _stop_ca, _start_ca),
+    Fault(
+        "spool-full",
+        "disk of the job spool full",
+        "after START",
+        lambda s: _fill(s, "/var/lib/pmrunbook"),
+        _free,
+    ),
+    Fault("target-full", "disk full where it writes", "job", _fill_target, _free),
+    Fault(
+        "journal-full",
+        "operator's disk full",
+        "job",
+        _fill_journal,
+        lambda s: (s.state / "full").unlink(),
+    ),
+    Fault(
+        "clock",
+        "host's clock jumps an hour",
+        "job",
+        void,
+        impossible="the hosts of a lab share the clock of the machine they are on, and Linux "
+        "has no name space for it: a jump would be one of every host and of the operator",
+    ),
+    Fault("names-silent", "name server silent", "job", _named("STOP"), _named("CONT")),
+    Fault(
+        "password",
+        "sudo password changed",
+        "after START",
+        lambda s: _password(s, secrets.token_hex(8)),
+        lambda s: _password(s, s.lab.credentials.sudo_password.read_text().strip()),
+    ),
+    Fault("hangup", "terminal closed (SIGHUP)", "job", _signalled(signal.SIGHUP)),
+    Fault("term", "SIGTERM", "job", _signalled(signal.SIGTERM)),
+    Fault("int", "ctrl+c", "job", _signalled(signal.SIGINT)),
+    Fault("suspend", "laptop suspended", "job", _suspend),
+)
+"""The columns, in their order."""
