@@ -1,16 +1,16 @@
 """A walk: through a chapter from its first START to its end, and every action meets a fault.
 
-The k-th action meets fault number k + shift, is healed and resumed, and the walk goes on to the
-next: so one walk takes every action once, and as many walks as there are faults take all cells.
-What was run is kept in docs/reference/faults.jsonl, and the page beside it is made from that.
+It is healed, resumed, and the walk goes on to the next: so one walk takes every action once, and
+each further one meets it with a fault that it did not meet yet. What was run is kept in
+docs/reference/faults.jsonl, and the page beside it is made from that.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
-import os
 import queue
 import shutil
 import socket
@@ -20,13 +20,14 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runbook import __version__
 from runbook.cli import NETNS
+from runbook.errors import Exit
 from runbook.lab.lab import Lab
 from tests.lab.conftest import HERE, ROOT, SPOOL, Seat, booted, must, narrate, picture
 from tests.lab.fault_kinds import FAULTS, HOLD, Fault, Scene
@@ -35,6 +36,11 @@ from tests.lab.faults_page import Cell, Column, add, load, page
 PAGE = ROOT / "docs" / "reference" / "faults.md"
 RESULTS = PAGE.with_suffix(".jsonl")
 PATIENCE = 900.0  # seconds after which a process that says nothing hangs
+RESUMES = 4
+"""Times a run is resumed before it is given up; more than once is a failure all the same."""
+AT_ONCE = 3
+"""Faults one action meets in a walk at most: one that is still to be done meets the next."""
+POSSIBLE = [fault for fault in FAULTS if not fault.impossible]
 SIDE_BY_SIDE = 20.0  # seconds that hosts at work side by side may come after each other
 
 
@@ -50,7 +56,7 @@ class Chapter:
 
 
 CHAPTERS = {
-    "ca": Chapter("Central CA", "ca", "ca.yaml"),
+    "ca": Chapter("Central CA", "ca", "ca.yaml", measuring=("existing",)),
     "compilers": Chapter("Compile masters", "cm", "compilers.yaml", ("ca",)),
     "puppetdb": Chapter("PuppetDB and reports", "pdb", "puppetdb.yaml", ("ca", "compilers")),
     "code": Chapter("Code in sync", "code", "sync.yaml", ("ca", "compilers")),
@@ -112,125 +118,135 @@ class Held:
         self._door.close()
         shutil.rmtree(self._folder)
 
+    def last_word(self) -> str:
+        """How it says that it ended."""
+        said = self.log.read_text(errors="replace")
+        return said.rpartition("\n== ")[2].strip().replace("\n", ";")[:300]
+
+    def crashed(self) -> bool:
+        said = self.log.read_text(errors="replace")
+        return "Traceback" in said or "a bug in pmrunbook" in said
+
     def next(self, patience: float = PATIENCE) -> Place | None:
         """The next place it stops at; None: it has ended. queue.Empty when it is silent."""
         return self.parked.popleft() if self.parked else self._come.get(timeout=patience)
 
-    def until(self, action: str, *whens: str, over: Any = lambda: False) -> Place | None:
-        """Where it stops for this action; what is about to begin on other hosts waits meanwhile.
+    def until(
+        self, action: str, *whens: str, go: bool = False, over: Callable[[], bool] | None = None
+    ) -> Place | None:
+        """Where it stops for this action; None: it ended.
 
-        None also when others are about to begin and it is `over`, or does not come any more.
+        What is about to begin elsewhere waits meanwhile, unless it may `go`. With `over` this
+        action need not come again: None then, too, once others are about to begin and it is over,
+        or does not come in the time that lies between hosts at work side by side.
         """
         aside: list[Place] = []
         try:
-            while place := self.next(SIDE_BY_SIDE if aside else PATIENCE):
+            while place := self.next(SIDE_BY_SIDE if aside and over else PATIENCE):
                 if place.at["action"] == action and place.at["when"] in whens:
                     return place
-                if place.at["action"] != action and place.at["when"] == "before START":
-                    aside.append(place)
-                    if over():
-                        return None
-                else:
+                if go or place.at["action"] == action or place.at["when"] != "before START":
                     place.go()
-            return None
+                    continue
+                aside.append(place)
+                if over and over():
+                    return None
         except queue.Empty:
-            if aside:
-                return None
-            raise
+            if not aside or not over:
+                raise
         finally:
             self.parked.extend(aside)
+        return None
 
 
 class Walk:
-    """One walk on a lab that is as it was made."""
+    """One walk on a lab that is as it was made.
+
+    `choose` says which fault a row's action meets, before each of its STARTs; `pace`: how long all
+    lasts that waits for links, the cuts as well as what is to bear them.
+    """
 
     def __init__(
-        self, seat: Seat, chapter: str, faults: Sequence[Fault], most: int = 1, pace: float = 1
+        self,
+        seat: Seat,
+        chapter: str,
+        choose: Callable[[str, int], Fault | None],
+        pace: float = 1.0,
     ) -> None:
-        """`most`: how many faults one action meets at most, while it is still to be done.
-
-        `pace`: how long all lasts that waits for links, cuts as well as what is to bear them.
-        """
-        self._pace = pace
-        self.seat, self.lab, self.chapter, self.most = seat, seat.lab, chapter, most
+        self.seat, self.lab, self.chapter = seat, seat.lab, chapter
         self.about = CHAPTERS[chapter]
-        self._left = iter(faults)
-        self._had: dict[str, int] = {}
-        self._logs = seat.state.parent / f"{seat.state.name}-logs"
-        self._logs.mkdir(exist_ok=True)
-        self._started = 0
         self.cells: list[Cell] = []
+        self._choose, self._pace = choose, pace
+        self._logs = seat.state.parent / f"{seat.state.name}-logs"
+        self._logs.mkdir()
+        self._started = 0
         roles = {role: h.name for h in self.lab.estate.hosts for role in h.roles}
         self._ca, self._dns = roles["server"], roles["nameserver"]
 
     def run(self) -> list[Cell]:
         """All cells of the walk; a chapter's end that is not that of an unbroken run fails them."""
-        hosts = [h.name for h in self.lab.estate.hosts]
-        for host in hosts:
-            must(self.lab.execute(host, HOLD))
+        for host in self.lab.estate.hosts:
+            must(self.lab.execute(host.name, HOLD))
         for step in self.about.before:
             must(self.seat.pmrunbook("--plain", "--yes", "--step", step))
-        process = self._start("--step", self.chapter)
-        while place := process.next():
-            action = place.at["action"]
-            met = self._had.get(action, 0)
-            fault = None
-            if place.at["when"] == "before START" and met < self.most:
-                fault = next(self._left, None)
-            if fault is None:
-                place.go()
-                continue
-            self._had[action] = met + 1
-            process = self._cell(process, place, fault)
-        code = process.process.wait()
-        trouble = [f"the last run ended with {code}"] if code else []
-        halves = self._halves(hosts)
-        debts = self.seat.pmrunbook("debts").stdout.strip()
+        process, more = self._start("--step", self.chapter), 0
+        while True:
+            while place := process.next():
+                process = self._meet(process, place)
+            if not (code := process.process.wait()) or more == RESUMES:
+                break
+            more += 1
+            self.cells[-1].fail(f"later the run ended with {code}: {process.last_word()}")
+            process = self._start("--resume", answer="retry")
+        self._judge(code)
+        return self.cells
+
+    def _judge(self, code: int) -> None:
+        """What only the end of the walk can tell."""
+        halves, debts = self._halves(), self.seat.pmrunbook("debts").stdout.strip()
         verify = self.seat.pmrunbook("verify", "--plain", "--step", self.chapter)
-        trouble += [f"debts: {debts}"] if debts != "none" else []
-        trouble += [f"half-written: {' '.join(halves)}"] if halves else []
-        trouble += [f"verify: {verify.stdout[-500:]}"] if verify.returncode else []
+        wrong = {
+            f"the last run ended with {code}": code,
+            f"half-written: {' '.join(halves)}": halves,
+            f"debts: {debts}": debts != "none",
+            f"verify: {verify.stdout[-500:]}": verify.returncode,
+        }
+        trouble = "; ".join(text for text, bad in wrong.items() if bad)
         for cell in self.cells:
             cell.doubled = self._doubled(cell)
             if cell.doubled:
                 cell.fail("the action was done twice")
-        if self.cells and trouble:
-            self.cells[0].halves, self.cells[0].debts = len(halves), int(debts != "none")
-            for cell in self.cells:
-                cell.fail(f"at the end of its walk: {'; '.join(trouble)}")
-        return self.cells
+            if trouble:
+                cell.fail(f"at the end of its walk: {trouble}")
+        self.cells[-1].halves, self.cells[-1].debts = len(halves), int(debts != "none")
 
     # --- one cell ---------------------------------------------------------------------------------
 
     def _start(self, *args: str, answer: str = "") -> Held:
         self._started += 1
-        return Held(
-            self.seat, self._logs / f"{self._started:02}.log", *args, answer=answer, pace=self._pace
-        )
+        log = self._logs / f"{self._started:02}.log"
+        return Held(self.seat, log, *args, answer=answer, pace=self._pace)
 
-    def _cell(self, process: Held, place: Place, fault: Fault) -> Held:
-        """The fault at its place, healed, and all resumed until the action is over."""
+    def _meet(self, process: Held, place: Place) -> Held:
+        """A cell, if it is one's turn here; the process that goes on."""
         at, began = place.at, time.monotonic()
         host = at["host"].partition(".")[0] or self._dns
         role = next(iter(self.lab.estate.host(host).roles), "bare machine")
-        words = [w for w in at["action"].split("/") if w.partition(".")[0] != host]
+        words = [word for word in at["action"].split("/") if word.partition(".")[0] != host]
         row = f"{'/'.join(words)} on {role}"
+        met = sum(cell.action == at["action"] for cell in self.cells)
+        fault = self._choose(row, met) if at["when"] == "before START" else None
+        if fault is None:
+            place.go()
+            return process
         cell = Cell(self.chapter, row, at["action"], host, fault.id, version=__version__)
         self.cells.append(cell)
-        scene = Scene(
-            self.lab,
-            self.seat.state,
-            process.process.pid,
-            host,
-            at["file"],
-            at["job"],
-            self._ca,
-            self._dns,
-            self._pace,
-        )
+        pid, past = process.process.pid, len(self.seat.events())
+        where = (host, at["file"], at["job"], self._ca, self._dns)
+        scene = Scene(self.lab, self.seat.state, pid, *where, self._pace)
         try:
             self._hit(process, place, fault, scene)
-            last = process.until(at["action"], "after END")
+            last = process.until(cell.action, "after END")
         except queue.Empty:
             cell.fail("it hangs")
             process.process.kill()
@@ -239,100 +255,97 @@ class Walk:
         finally:
             fault.heal(scene)
         process = self._until_over(process, last, cell)
+        decided = [e for e in self.seat.events()[past:] if e.kind == "answered"]
+        if cell.outcome == "passed" and any(e.data["key"] == "retry" for e in decided):
+            cell.outcome = "unknown"
         cell.seconds = round(time.monotonic() - began)
-        narrate(
-            f"{cell.row}: {fault.title}: {cell.outcome} {cell.exits} {cell.seconds} s; {cell.note}"
-        )
+        narrate(f"{row}: {fault.title}: {cell.outcome} {cell.exits} {cell.seconds} s {cell.note}")
         return process
 
     def _hit(self, process: Held, place: Place, fault: Fault, scene: Scene) -> None:
-        action = place.at["action"]
-        when = fault.when
-        if when == "job":
-            when = "after START" if place.at["kind"] in ("DnsChange", "Human") else when
-        if when == "job":
+        """Lead the action to where its fault is due, and give it that."""
+        in_job = fault.when == "job" and place.at["kind"] not in ("DnsChange", "Human")
+        when = "after START" if fault.when == "job" else fault.when
+        if in_job:
             scene.on(scene.host, "touch /run/held")
+        if when != "before START":
             place.go()
-            if (there := process.until(action, "after START")) is None:
+            if (found := process.until(place.at["action"], when)) is None:
                 return
-            there.go()
+            place = found
+        if in_job:
+            place.go()
             began = f"[ -e {SPOOL}/{scene.job}/start ]"
             scene.on(
                 scene.host, f"for i in $(seq 600); do {began} && exit; sleep 0.1; done; exit 1"
             )
-            fault.hit(scene)
-            with contextlib.suppress(Exception):
-                scene.lift()
-            return
-        if place.at["when"] != when:
-            place.go()
-            found = process.until(action, when)
-            if found is None:
-                return
-            place = found
         fault.hit(scene)
+        if in_job:
+            scene.lift()
         place.go()
 
     def _until_over(self, process: Held, last: Place | None, cell: Cell) -> Held:
         """Go on, or resume, until the action is done or due again; the process that goes on."""
-        action, answer = cell.action, ""
-
-        def done() -> bool:
-            ends = [e for e in self.seat.events() if e.action == action and e.kind == "end"]
-            return bool(ends) and ends[-1].data["status"] == "ok"
-
+        answer = ""
         while True:
-            while last:
-                if last.at["when"] == "before START":
-                    if self._had[action] < self.most:
-                        process.parked.appendleft(last)  # it is due again: the next fault's turn
-                        return process
-                    last.go()
-                else:
-                    good = last.at["status"] == "ok"
-                    last.go()
-                    if good:
-                        return process
-                last = process.until(action, "before START", "after END")
-            if process.process.poll() is None:
+            while last and last.at["when"] == "after END":
+                last.go()
+                if last.at["status"] == "ok":
+                    return process
+                # What it does now is to end in order: no other action's turn.
+                last = process.until(cell.action, "before START", "after END", go=True)
+            if last:
+                process.parked.appendleft(last)  # due again: the next fault's turn
                 return process
+            if process.process.poll() is None:
+                return process  # others go on
             code = process.process.wait()
             cell.exits.append(code)
-            said = process.log.read_text(errors="replace")
-            if "Traceback" in said or "a bug in pmrunbook" in said:
+            if process.crashed():
                 cell.fail("a traceback")
-            if code == 0 or len(cell.exits) > 4:
-                if code:
-                    cell.fail(f"resumed {len(cell.exits) - 1} times, and it ends with {code}")
+            if code == 0:
                 return process
-            if len(cell.exits) > 1:
-                why = [x for x in said.splitlines() if x.startswith("== ")][-1:]
-                cell.note = "; ".join(filter(None, (cell.note, *why)))
-            if code == 8 and len(cell.exits) > 1:
-                answer = "retry"
-                cell.outcome = "unknown" if cell.outcome == "passed" else cell.outcome
-            elif len(cell.exits) > 2:
-                cell.fail("one --resume was not enough")
+            if len(cell.exits) > RESUMES:
+                cell.fail(f"resumed {RESUMES} times, it ends with {code}: {process.last_word()}")
+                return process
+            if len(cell.exits) > 1 and code == Exit.UNKNOWN:
+                answer, cell.note = "retry", process.last_word()
+            elif len(cell.exits) > 1:
+                cell.fail(f"--resume ended with {code}: {process.last_word()}")
             process = self._start("--resume", answer=answer)
-            last = process.until(action, "before START", "after END", over=done)
+            last = process.until(
+                cell.action, "before START", "after END", over=lambda: self._over(cell)
+            )
+
+    def _over(self, cell: Cell) -> bool:
+        ends = [e for e in self.seat.events() if e.action == cell.action and e.kind == "end"]
+        return bool(ends) and ends[-1].data["status"] == "ok"
 
     # --- what is left -----------------------------------------------------------------------------
 
     def _doubled(self, cell: Cell) -> int:
         """How often the action was done too often, by the jobs on its host."""
-        if cell.action.endswith("/ask") or cell.action.split("/")[0] in self.about.measuring:
+        stage = cell.action.partition("/")[0]
+        if cell.action.endswith("/ask") or stage in self.about.measuring:
             return 0
-        starts = (e for e in self.seat.events() if e.kind == "start" and e.action == cell.action)
-        jobs = " ".join(e.data["job"] for e in starts)
-        count = f"cd {SPOOL}; for j in {jobs}; do cut -d' ' -f1 $j/rc 2>/dev/null; done; :"
-        codes = must(self.lab.execute(cell.host, count)).split()
-        return max(0, codes.count("0") - 1)
+        rounds: list[list[str]] = [[]]
+        for event in self.seat.events():
+            if event.kind == "start" and event.action == cell.action:
+                rounds[-1].append(event.data["job"])
+            elif event.kind == "debt_repaid" and stage.startswith("prove-"):
+                rounds.append([])  # a trial that was taken back begins anew
+        done = 0
+        for jobs in rounds:
+            look = f"for j in {' '.join(jobs)}; do cut -d' ' -f1 {SPOOL}/$j/rc 2>/dev/null; done; :"
+            done = max(done, must(self.lab.execute(cell.host, look)).split().count("0"))
+        return max(0, done - 1)
 
-    def _halves(self, hosts: Sequence[str]) -> list[str]:
+    def _halves(self) -> list[str]:
         find = (
             "find /etc /opt /srv /usr/local /var/lib /var/cache -xdev "
             "-name '.pmrunbook.??????' -o -path '*/jobs/.new.*' -prune 2>/dev/null; :"
         )
+        hosts = [host.name for host in self.lab.estate.hosts]
         return [f"{h}:{x}" for h in hosts for x in must(self.lab.execute(h, find)).split()]
 
 
@@ -367,10 +380,21 @@ def seated(lab: Lab, folder: Path) -> Iterator[Seat]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def shifted(shift: int) -> list[Fault]:
-    """The faults of a walk, in their order, again and again."""
-    possible = [fault for fault in FAULTS if not fault.impossible]
-    return [possible[(shift + n) % len(possible)] for n in range(200)]
+def missing(chapter: str, shift: int) -> Callable[[str, int], Fault | None]:
+    """For each action the next fault that its row did not meet in any walk yet."""
+    met = {(cell.row, cell.fault) for cell in load(RESULTS) if cell.chapter == chapter}
+    turn = itertools.count(shift)
+
+    def choose(row: str, met_now: int) -> Fault | None:
+        first = next(turn)
+        for n in range(len(POSSIBLE)):
+            fault = POSSIBLE[(first + n) % len(POSSIBLE)]
+            if (row, fault.id) not in met and met_now < AT_ONCE:
+                met.add((row, fault.id))
+                return fault
+        return None
+
+    return choose
 
 
 def write() -> None:
@@ -378,47 +402,43 @@ def write() -> None:
     PAGE.write_text(page(load(RESULTS), columns, {k: c.title for k, c in CHAPTERS.items()}))
 
 
+def walks(name: str, shifts: Sequence[int], folder: Path) -> Iterator[list[Cell]]:
+    """The cells of each walk through a chapter."""
+    about = CHAPTERS[name]
+    with contextlib.contextmanager(booted)(about.suffix, HERE / "estates" / about.estate) as lab:
+        known = lab.folder / f"unbroken-{name}.json"
+        if not known.exists():
+            seat = Seat(lab, folder / "unbroken")
+            for step in (*about.before, name):
+                must(seat.pmrunbook("--plain", "--yes", "--step", step))
+            known.write_text(json.dumps(likeness(lab)))
+        for n, shift in enumerate(shifts):
+            if n or (folder / "unbroken").exists():
+                lab.reset(narrate)
+            with seated(lab, folder / f"{name}-{n}") as seat:
+                cells = Walk(seat, name, missing(name, shift)).run()
+            if differ := differences(json.loads(known.read_text()), likeness(lab)):
+                for cell in cells:
+                    cell.fail(f"the estate is not that of an unbroken run: {differ[:5]}")
+            yield cells
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--chapter", choices=CHAPTERS, action="append", default=[])
-    parser.add_argument("--shift", type=int, action="append", default=[])
-    parser.add_argument("--all", action="store_true", help="every chapter and every shift: days")
+    parser.add_argument("--chapter", choices=CHAPTERS, help="not all of them")
+    parser.add_argument("--shift", type=int, nargs="+", default=[0], help="a walk with each")
     parser.add_argument("--write", action="store_true", help="keep the results, make the page")
     args = parser.parse_args()
     failed = 0
-    shifts = range(len(FAULTS)) if args.all else args.shift or [0]
-    for name in CHAPTERS if args.all else args.chapter:
-        chapter = CHAPTERS[name]
-        with (
-            contextlib.contextmanager(booted)(
-                chapter.suffix, HERE / "estates" / chapter.estate
-            ) as lab,
-            tempfile.TemporaryDirectory() as folder,
-        ):
-            known = lab.folder / f"unbroken-{name}.json"
-            if not known.exists():
-                seat = Seat(lab, Path(folder) / "unbroken")
-                for step in (*chapter.before, name):
-                    must(seat.pmrunbook("--plain", "--yes", "--step", step))
-                known.write_text(json.dumps(likeness(lab)))
-                lab.reset(narrate)
-            for n, shift in enumerate(shifts):
-                if n:
-                    lab.reset(narrate)
-                with seated(lab, Path(folder) / str(shift)) as seat:
-                    cells = Walk(seat, name, shifted(shift)).run()
-                differ = differences(json.loads(known.read_text()), likeness(lab))
-                for cell in cells if differ else ():
-                    cell.fail(f"the estate is not that of an unbroken run: {' '.join(differ[:5])}")
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        for name in [args.chapter] if args.chapter else CHAPTERS:
+            for cells in walks(name, args.shift, Path(folder)):
                 failed += sum(cell.outcome == "failed" for cell in cells)
                 if args.write:
                     add(RESULTS, cells)
                     write()
-    if args.write:
-        write()
     return int(failed > 0)
 
 
 if __name__ == "__main__":
-    os.chdir(ROOT)
     raise SystemExit(main())

@@ -3,9 +3,8 @@
 Each time it says where it is on the socket that HELD names, as one line of JSON, and waits for the
 other end to close: so whoever holds it can do to it, and to the hosts, whatever it is to survive
 right there. Another host's thread may be held meanwhile, and nothing else is. HELD_ANSWER is the
-answer of the operator to an outcome that is unknown, where it is offered; HELD_PACE shortens the
-time in which a silent link is dead, and given up. Used as
-`python -m tests.lab.held ARGUMENTS`.
+operator's answer to the first outcome that is unknown, where it is offered; HELD_PACE shortens the
+time after which a silent link is dead, and given up. Used as `python -m tests.lab.held ARGUMENTS`.
 """
 
 from __future__ import annotations
@@ -63,6 +62,7 @@ def ended(
 def ask(face: Plain, question: Question) -> Reply:
     answer = os.environ.get("HELD_ANSWER", "")
     if question.kind == "unknown" and answer in {choice.key for choice in question.choices}:
+        del os.environ["HELD_ANSWER"]
         return Reply(answer)
     return _ask(face, question)
 
