@@ -8,12 +8,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from runbook.lab.lab import Lab
 from tests.lab.conftest import must
+from tests.lab.faults_page import Column
 
 HOLD = """cat >/usr/local/sbin/setsid <<'END'
 #!/bin/sh
@@ -31,6 +31,8 @@ umount "$p" 2>/dev/null || umount -l "$p"
 """
 """Give a full disk its room back, with all that could be written meanwhile."""
 
+STOP_CA = "systemctl stop puppetserver"
+
 
 @dataclass
 class Scene:
@@ -45,7 +47,7 @@ class Scene:
     ca: str
     dns: str
     pace: float
-    kept: dict[str, Any] = field(default_factory=dict)
+    full: str = ""  # the folder whose disk is full
 
     def on(self, host: str, script: str) -> str:
         return must(self.lab.execute(host, script, timeout=300))
@@ -54,24 +56,18 @@ class Scene:
         """Let the job go on."""
         self.on(self.host, "rm -f /run/held")
 
-    def signal(self, number: signal.Signals) -> None:
-        os.kill(self.pid, number)
-
 
 @dataclass(frozen=True)
-class Fault:
-    """One column of the table: where it hits an action, what it does, and how it is healed."""
+class Fault(Column):
+    """A column of the table: where it hits an action, what it does, and how it is healed."""
 
-    id: str
-    title: str
-    when: str  # a boundary; "job": while the job stands before its first line
-    hit: Callable[[Scene], None]
-    heal: Callable[[Scene], None] = lambda scene: None
-    impossible: str = ""
+    when: str = "job"  # a boundary; "job": while the job stands before its first line
+    hit: Callable[[Scene], object] = lambda scene: None
+    heal: Callable[[Scene], object] = lambda scene: None
 
 
 def _signalled(number: signal.Signals) -> Callable[[Scene], None]:
-    return lambda scene: scene.signal(number)
+    return lambda scene: os.kill(scene.pid, number)
 
 
 def _cut(seconds: float) -> Callable[[Scene], None]:
@@ -86,12 +82,12 @@ def _cut(seconds: float) -> Callable[[Scene], None]:
 
 def _suspend(scene: Scene) -> None:
     """Nothing is heard of it for longer than a link lives, and its lock is long past its time."""
-    scene.signal(signal.SIGSTOP)
+    os.kill(scene.pid, signal.SIGSTOP)
     scene.lift()
     scene.on(scene.host, f"pkill -f '^sshd: {scene.lab.estate.ssh_user}'; :")
     scene.on(scene.ca, "touch -d '-10 minutes' /var/lib/pmrunbook/lock/beat")
     time.sleep(60 * scene.pace)
-    scene.signal(signal.SIGCONT)
+    os.kill(scene.pid, signal.SIGCONT)
 
 
 def _unplug(scene: Scene) -> None:
@@ -103,12 +99,12 @@ def _unplug(scene: Scene) -> None:
 
 
 def _fill(scene: Scene, folder: str) -> None:
-    scene.kept["full"] = folder
+    scene.full = folder
     scene.lab.fill_disk(scene.host, folder, "16m")
 
 
 def _free(scene: Scene) -> None:
-    scene.on(scene.host, f"p={scene.kept['full']}\n{FREE}")
+    scene.on(scene.host, f"p={scene.full}\n{FREE}")
 
 
 def _fill_target(scene: Scene) -> None:
@@ -123,10 +119,6 @@ def _fill_journal(scene: Scene) -> None:
     subprocess.run(dd, capture_output=True, check=False)
 
 
-def _stop_ca(scene: Scene) -> None:
-    scene.on(scene.ca, "systemctl stop puppetserver")
-
-
 def _start_ca(scene: Scene) -> None:
     ready = "for i in $(seq 240); do ss -ltn | grep -q :8140 && exit 0; sleep 1; done; exit 1"
     scene.on(scene.ca, f"systemctl start puppetserver; {ready}")
@@ -136,76 +128,63 @@ def _password(scene: Scene, value: str) -> None:
     scene.on(scene.host, f"echo '{scene.lab.estate.ssh_user}:{value}' | chpasswd")
 
 
-def _named(word: str) -> Callable[[Scene], None]:
-    return lambda scene: void(scene.on(scene.dns, f"systemctl kill -s {word} named"))
+def _right_password(scene: Scene) -> None:
+    _password(scene, scene.lab.credentials.sudo_password.read_text().strip())
 
 
-def void(_: object) -> None:
-    """For a lambda that has nothing to say."""
+def _named(word: str) -> Callable[[Scene], object]:
+    return lambda scene: scene.on(scene.dns, f"systemctl kill -s {word} named")
 
 
+KILL = _signalled(signal.SIGKILL)
+ONE_CLOCK = (
+    "the hosts of a lab share the clock of the machine they are on, and Linux has no name space "
+    "for it: a jump would be one of all hosts and of the operator"
+)
 FAULTS = (
-    Fault("kill-before-start", "killed before START", "before START", _signalled(signal.SIGKILL)),
-    Fault(
-        "kill-before-job",
-        "killed between START and the job",
-        "after START",
-        _signalled(signal.SIGKILL),
-    ),
-    Fault("kill-in-job", "killed during the job", "job", _signalled(signal.SIGKILL)),
-    Fault(
-        "kill-before-end",
-        "killed after the job, before END",
-        "before END",
-        _signalled(signal.SIGKILL),
-    ),
-    Fault("kill-after-end", "killed after END", "after END", _signalled(signal.SIGKILL)),
-    Fault("cut-2", "link cut for 2 s", "job", _cut(2)),
-    Fault("cut-60", "link cut for 60 s", "job", _cut(60)),
+    Fault("kill-before-start", "killed before START", when="before START", hit=KILL),
+    Fault("kill-before-job", "killed between START and the job", when="after START", hit=KILL),
+    Fault("kill-in-job", "killed during the job", hit=KILL),
+    Fault("kill-before-end", "killed after the job, before END", when="before END", hit=KILL),
+    Fault("kill-after-end", "killed after END", when="after END", hit=KILL),
+    Fault("cut-2", "link cut for 2 s", hit=_cut(2)),
+    Fault("cut-60", "link cut for 60 s", hit=_cut(60)),
     Fault(
         "cut",
         "link cut until the program ended",
-        "job",
-        lambda s: s.lab.pause_link(s.host),
-        lambda s: s.lab.restore_link(s.host),
+        hit=lambda s: s.lab.pause_link(s.host),
+        heal=lambda s: s.lab.restore_link(s.host),
     ),
-    Fault("reboot", "host rebooted", "job", lambda s: s.lab.reboot(s.host)),
-    Fault("unplugged", "host unplugged and started", "job", _unplug),
-    Fault("ca-down", "CA down", "job", _stop_ca, _start_ca),
+    Fault("reboot", "host rebooted", hit=lambda s: s.lab.reboot(s.host)),
+    Fault("unplugged", "host unplugged and started", hit=_unplug),
+    Fault("ca-down", "CA down", hit=lambda s: s.on(s.ca, STOP_CA), heal=_start_ca),
     Fault(
         "spool-full",
         "disk of the job spool full",
-        "after START",
-        lambda s: _fill(s, "/var/lib/pmrunbook"),
-        _free,
+        when="after START",
+        hit=lambda s: _fill(s, "/var/lib/pmrunbook"),
+        heal=_free,
     ),
-    Fault("target-full", "disk full where it writes", "job", _fill_target, _free),
+    Fault("target-full", "disk full where it writes", hit=_fill_target, heal=_free),
     Fault(
         "journal-full",
         "operator's disk full",
-        "job",
-        _fill_journal,
-        lambda s: (s.state / "full").unlink(),
+        when="before START",  # an END is short: it may fit where the last block has room
+        hit=_fill_journal,
+        heal=lambda s: (s.state / "full").unlink(),
     ),
-    Fault(
-        "clock",
-        "host's clock jumps an hour",
-        "job",
-        void,
-        impossible="the hosts of a lab share the clock of the machine they are on, and Linux "
-        "has no name space for it: a jump would be one of every host and of the operator",
-    ),
-    Fault("names-silent", "name server silent", "job", _named("STOP"), _named("CONT")),
+    Fault("clock", "host's clock jumps an hour", ONE_CLOCK),
+    Fault("names-silent", "name server silent", hit=_named("STOP"), heal=_named("CONT")),
     Fault(
         "password",
         "sudo password changed",
-        "after START",
-        lambda s: _password(s, secrets.token_hex(8)),
-        lambda s: _password(s, s.lab.credentials.sudo_password.read_text().strip()),
+        when="after START",
+        hit=lambda s: _password(s, secrets.token_hex(8)),
+        heal=_right_password,
     ),
-    Fault("hangup", "terminal closed (SIGHUP)", "job", _signalled(signal.SIGHUP)),
-    Fault("term", "SIGTERM", "job", _signalled(signal.SIGTERM)),
-    Fault("int", "ctrl+c", "job", _signalled(signal.SIGINT)),
-    Fault("suspend", "laptop suspended", "job", _suspend),
+    Fault("hangup", "terminal closed (SIGHUP)", hit=_signalled(signal.SIGHUP)),
+    Fault("term", "SIGTERM", hit=_signalled(signal.SIGTERM)),
+    Fault("int", "ctrl+c", hit=_signalled(signal.SIGINT)),
+    Fault("suspend", "laptop suspended", hit=_suspend),
 )
 """The columns, in their order."""
