@@ -108,8 +108,9 @@ def _free(scene: Scene) -> None:
 
 
 def _fill_target(scene: Scene) -> None:
-    """Where it writes; what writes to no one file has the disk of Puppet's own state full."""
-    folder = str(Path(scene.file).parent) if scene.file else "/var/lib/puppet"
+    """Where it writes; what replaces no file writes to the CA, or to an agent's state."""
+    ca = "/etc/puppet/puppetserver/ca" if scene.host == scene.ca else "/var/lib/puppet"
+    folder = str(Path(scene.file).parent) if scene.file else ca
     there = f"p={folder}; until [ -d $p ]; do p=$(dirname $p); done; echo $p"
     _fill(scene, scene.on(scene.host, there).strip())
 
