@@ -330,7 +330,7 @@ class Follow:
             raise StateRefuses(
                 f"the job {self._job.id} cannot run: {rest}",
                 host=self._host,
-                hint="Look into /var/lib/pmrunbook/jobs on the host.",
+                hint=f"look into {ROOT}/jobs there, and put that right; then: pmrunbook --resume",
             )
         if word == "silent":
             raise LinkLost(

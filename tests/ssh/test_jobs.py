@@ -103,8 +103,9 @@ def test_a_job_that_fills_its_own_disk_has_its_true_end_and_its_last_words(
         outcome, lines = run(writer, job)
         assert (outcome.state, outcome.exit) == (JobState.DONE, 7)
         assert lines == ["begun", "E: No space left on device"]
-        with pytest.raises(StateRefuses, match="cannot be written to, 0 KiB are free"):
+        with pytest.raises(StateRefuses, match="cannot be written to, 0 KiB are free") as caught:
             run(writer, Job("next", "echo on", 30))
+        assert caught.value.hint.endswith("then: pmrunbook --resume")
         assert writer.look("full").exit == 7
         (spool.parent / "fill").unlink()
         assert run(writer, Job("next", "echo on", 30))[1] == ["on"]
