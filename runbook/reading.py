@@ -15,7 +15,7 @@ from typing import Protocol
 
 from runbook.errors import Exit, UsageError
 from runbook.journal import read, site_folder
-from runbook.model import Event, Facts, Runbook, Site, Status
+from runbook.model import Event, Facts, Later, Runbook, Site, Status
 from runbook.plain import Plain
 from runbook.state import RunState, fold
 from runbook.symbols import STATUS, ascii_only, span, verdict
@@ -233,8 +233,11 @@ def offline(site: Site, runbook: Runbook, only: tuple[str, ...]) -> int:
             _say(f"-- {stage.title}")
             planned = stage.plan(site, Facts())
             for item in planned:
-                what = getattr(item, "what", "") or getattr(item, "title", "")
-                _say(f"   {item.host}: {what}")
+                at = f"{item.host}: " if item.host else ""
+                if isinstance(item, Later):
+                    _say(f"   {at}{item.what}: known after {item.after}")
+                    continue
+                _say(f"   {at}{item.title}")
                 script = getattr(getattr(item, "do", None), "script", "")
                 _say(*(f"      {x}" for x in script.strip().splitlines()))
             intent = stage.intent(site)

@@ -26,6 +26,8 @@ TRIAL = "pmrunbook"
 LOW = 60  # seconds: what a TTL is lowered to while agents are moved
 TTL = 300  # seconds, where the inventory says nothing
 MARK = "pmrunbook: until the cut-over"
+UNASKED = "not asked"
+"""The error of an answer where no name server was asked: nobody said anything."""
 
 
 def about(site: Site) -> Mapping[str, Any]:
@@ -173,7 +175,7 @@ def trial_records(site: Site, facts: Facts) -> tuple[Wanted, ...]:
 
 def answer(site: Site, facts: Facts, want: Wanted, server: str) -> Answer:
     """What a name server says now."""
-    return facts.answers.get(Query(want.name, want.rtype, server), Answer(error="not asked"))
+    return facts.answers.get(Query(want.name, want.rtype, server), Answer(error=UNASKED))
 
 
 def same(want: Wanted, got: Answer) -> bool:

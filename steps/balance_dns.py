@@ -32,6 +32,7 @@ from runbook.shell import quote
 from . import ca_name, reads
 from .balance import (
     LOW,
+    UNASKED,
     Wanted,
     alias,
     answer,
@@ -102,8 +103,9 @@ def change(
     """The record becomes what is wanted; None where it is already, Later while nobody answers."""
     got = now(site, facts, want)
     if site.dns.servers and not known(got):
-        what = f"{want.name} {want.rtype}: {site.dns.servers[0]} said {got.error}"
-        return Later(what, "the name server answers")
+        # Offline nobody is asked, and nobody said anything.
+        said = "" if got.error == UNASKED else f": {site.dns.servers[0]} said {got.error}"
+        return Later(f"{want.name} {want.rtype}{said}", "the name server answers")
     if done(site, facts, want):
         return None
     if not updatable(site):
@@ -354,7 +356,7 @@ def everywhere(site: Site, facts: Facts, want: Wanted) -> Check:
     def judge(facts: Facts) -> Verdict:
         bad: list[str] = []
         silent: list[str] = []
-        good = 0
+        good: list[bool] = []  # of the inventory, or of the zone alone
         for query in asked:
             got = facts.answers.get(query, Answer(error="not asked"))
             if not known(got):
@@ -363,8 +365,8 @@ def everywhere(site: Site, facts: Facts, want: Wanted) -> Check:
             elif not same(want, got):
                 bad.append(f"{query.server}: {', '.join(got.records) or got.error or 'none'}")
             else:
-                good += 1
-        said = f"at {good} name servers"
+                good.append(query.server in site.dns.servers)
+        said = f"at {ca_name.counted(good.count(True), good.count(False))}"
         said += f"; not asked: {', '.join(silent)}" if silent else ""
         remedy = "a secondary may be stale: look at its transfers, and at the zone's serial"
         return Verdict(not bad, "; ".join(bad) or said, remedy)

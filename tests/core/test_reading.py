@@ -151,3 +151,15 @@ def test_a_host_cannot_write_the_report(run) -> None:  # type: ignore[no-untyped
     assert _cell("done\n## Where it stands | all `ok` <b>") == (
         "done \\#\\# Where it stands \\| all \\`ok\\` \\<b\\>"
     )
+
+
+def test_offline_nobody_is_quoted_and_no_line_lacks_its_beginning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    site = str(INVENTORY.with_name("srv.yaml"))
+    for step in ("code", "cutover"):
+        assert cli.main(["--dry-run", "--offline", "--step", step, "--inventory", site]) == 0
+    out = capsys.readouterr().out
+    assert "   _x-puppet._tcp.example.com SRV: known after the name server answers\n" in out
+    assert "said not asked" not in out
+    assert not [line for line in out.splitlines() if line.strip().startswith(": ")]
