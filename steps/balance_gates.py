@@ -136,9 +136,14 @@ def records(site: Site, facts: Facts) -> Iterator[Finding]:
 
 
 def silent(site: Site, facts: Facts) -> Iterator[Finding]:
-    """The name server that is updated has to answer: what it does not say is not planned on."""
+    """The name server that is updated has to answer: what it does not say is not planned on.
+
+    For the records, that is: zones above its own, and names of members in others, it may refuse.
+    """
+    ours = {full(site, name) for name in names(site)}
+    ours |= {want.name for want in (*pool_records(site), *ca_records(site, facts))}
     for server in site.dns.servers[:1]:
-        asked = [q for q in balance.queries(site) if q.server == server]
+        asked = [q for q in balance.queries(site) if q.server == server and q.name in ours]
         errors = {
             got.error
             for q in asked
