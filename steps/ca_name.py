@@ -19,6 +19,7 @@ from runbook.model import (
     Verdict,
 )
 from runbook.shell import quote
+from runbook.symbols import count
 
 from . import reads
 from .layout import Seen, expected, see
@@ -47,6 +48,12 @@ def queries(site: Site) -> tuple[Query, ...]:
     return tuple(
         Query(zone, "SOA", server) for server in site.dns.servers for zone in zones(site.ca.name)
     )
+
+
+def counted(given: int, named: int) -> str:
+    """Name servers that were asked: the zone's own may be the inventory's, under their names."""
+    said = f"{count(given, 'name server')} of the inventory"
+    return f"{said}, {named} of the zone" if named else said
 
 
 def addresses(site: Site, facts: Facts, host: str, rtype: str) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from runbook.model import (
     Stage,
     Verdict,
 )
+from runbook.symbols import count
 
 from . import ca_name, reads
 from .ca_clients import srv_domain
@@ -171,7 +172,8 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
             if not leads(site, _seen(Seen(host, facts))):
                 bad.append(f"{host}: {', '.join(_seen(Seen(host, facts))) or 'none'}")
         remedy = "a resolver may remember for a while that there was none: check again later"
-        said = f"at {len(asked) + len(further) - len(silent)} name servers, on {len(hosts)} hosts"
+        said = ca_name.counted(len(asked), len(further) - len(silent))
+        said = f"at {said}, on {count(len(hosts), 'host')}"
         said += f"; not asked: {', '.join(silent)}" if silent else ""
         return Verdict(not bad, "; ".join(bad) or said, remedy)
 
