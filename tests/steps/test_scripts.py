@@ -404,6 +404,14 @@ def start_puppetserver(folder: Path, tools: str) -> subprocess.CompletedProcess[
     )
 
 
+def test_what_systemctl_waits_counts_as_time_without_service(tmp_path: Path) -> None:
+    """A unit that is started when its server serves leaves nothing to wait for."""
+    tools = stand_in(tmp_path / "bin", systemctl="case $1 in start) sleep 2 ;; esac", ruby=":")
+    done = start_puppetserver(tmp_path, tools)
+    assert done.returncode == 0
+    assert int(done.stdout.split("serves after ")[1].split()[0]) >= 2
+
+
 CAUSES = {
     "both-ca-services": (
         "java.lang.IllegalArgumentException: Duplicate implementations found for service protocol "
