@@ -28,6 +28,7 @@ from runbook.model import (
     Verdict,
 )
 from runbook.shell import quote
+from runbook.symbols import count
 
 from . import ca_name, reads
 from .balance import (
@@ -405,7 +406,7 @@ def resolved(site: Site, facts: Facts) -> tuple[Check, ...]:
                     wrong.append(f"{host}: {name} is {', '.join(there) or 'unknown'}")
         remedy = "a resolver may remember the old answer for as long as its TTL was; a hosts file "
         remedy += "or nscd for ever"
-        return Verdict(not wrong, "; ".join(wrong[:5]) or f"on {len(hosts)} hosts", remedy)
+        return Verdict(not wrong, "; ".join(wrong[:5]) or f"on {count(len(hosts), 'host')}", remedy)
 
     return (
         Check(
@@ -436,7 +437,7 @@ def srv_resolved(site: Site, facts: Facts, wants: tuple[Wanted, ...]) -> tuple[C
                 elif not got:
                     wrong.append(f"{host}: no {want.name}")
         remedy = "a resolver may remember for a while that there was none: check again later"
-        return Verdict(not wrong, "; ".join(wrong[:5]) or f"on {len(hosts)} hosts", remedy)
+        return Verdict(not wrong, "; ".join(wrong[:5]) or f"on {count(len(hosts), 'host')}", remedy)
 
     return (
         Check(

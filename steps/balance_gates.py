@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from runbook.model import Facts, Finding, Site
 from runbook.pools import pools
+from runbook.symbols import count
 
 from . import balance, balance_dns, ca_name
 from .balance import (
@@ -60,17 +61,20 @@ def load(site: Site, facts: Facts) -> tuple[float, str]:
     ]
     every = sum(intervals) / len(intervals) if intervals else HALF_HOUR
     source = "as its logs have it" if many else "assumed"
-    said = f"{agents} agents, {mean:.1f} s a catalog ({source}), a run every {every / 60:.0f} min"
+    said = f"{count(agents, 'agent')}, {mean:.1f} s a catalog ({source}), "
+    said += f"a run every {every / 60:.0f} min"
     return agents * mean / every, said
 
 
 def capacity(site: Site, facts: Facts) -> Iterator[Finding]:
     """Whether the pool can do the work, and still can with its largest server down."""
     needed, said = load(site, facts)
+    built = {host.name for host in site.having("compiler")}
     has = {
         m.name: sizing(site, Seen(m.name, facts)).instances
         for m in members(site)
-        if facts.reachable(m.name) and Seen(m.name, facts).puppetserver
+        # A compile master that is not built yet counts as what it is going to be.
+        if facts.reachable(m.name) and (m.name in built or Seen(m.name, facts).puppetserver)
     }
     if not has:
         return
@@ -128,7 +132,8 @@ def records(site: Site, facts: Facts) -> Iterator[Finding]:
             yield found("ttl-long", "", f"{want.name} {want.rtype}: {got.ttl} s")
     yield from silent(site, facts)
     if strategy(site) == "srv":
-        yield found("srv-pitfalls", "", f"{len(site.having('agent'))} agents look up SRV records")
+        agents = count(len(site.having("agent")), "agent")
+        yield found("srv-pitfalls", "", f"SRV records for {agents}")
         if site.ca.clients != "srv":
             yield found("srv-without-ca", site.ca.host, "ca.clients is not srv")
     if strategy(site) == "round-robin":

@@ -147,7 +147,7 @@ def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
 
     def judge(facts: Facts) -> Verdict:
         blind = [h for h in hosts if not Seen(h, facts).resolves(site.ca.name)]
-        seen = f"no address on {', '.join(blind)}" if blind else f"on {len(hosts)} hosts"
+        seen = f"no address on {', '.join(blind)}" if blind else f"on {count(len(hosts), 'host')}"
         remedy = "a name server may remember for a while that there was none: check again later"
         return Verdict(not blind, seen, remedy)
 

@@ -22,6 +22,7 @@ from runbook.model import (
     Verdict,
     WriteFile,
 )
+from runbook.symbols import count
 
 from . import reads, trial
 from .ca_certificate import serving
@@ -129,7 +130,7 @@ def same_code(site: Site, name: str) -> Check:
         if other:
             said = f"differs in {', '.join(other)}"
             return _differs(site, said, "deploy the same code to both, then look again")
-        return Verdict(True, f"{len(there)} environments alike")
+        return Verdict(True, f"{count(len(there), 'environment')} alike")
 
     return Check(
         f"code/{name}",
@@ -320,8 +321,8 @@ def serves_as(
             return Verdict(False, "it presents another certificate than the one on disk", "reload")
         if not at.all("environment"):
             return Verdict(False, "it has no environment: every catalog would be empty")
-        services = len(at.all("service"))
-        said = f"{services} services, {len(names)} names, {len(at.all('environment'))} environments"
+        said = f"{count(len(at.all('service')), 'service')}, {count(len(names), 'name')}"
+        said += f", {count(len(at.all('environment')), 'environment')}"
         return Verdict(True, f"{said}, no CA")
 
     return Check(
