@@ -9,6 +9,7 @@ from __future__ import annotations
 from runbook import edit
 from runbook.model import Check, Facts, Read, Site, Verdict
 from runbook.shell import quote
+from runbook.symbols import count
 
 from . import reads
 from .code_site import (
@@ -102,7 +103,9 @@ def _verdict(site: Site, facts: Facts, seen: Seen, like: Seen, column: str, take
 
 def _remedy(site: Site, column: str) -> str:
     """What brings a server back to the others."""
-    if column in ("shared", "settings"):
+    if column == "settings":
+        return "set it there as the others have it, and reload; or the others like it"
+    if column == "shared":
         return "bring it there; small files may be named as code.files"
     return "pmrunbook --step code" if about(site) else "bring the same code to both"
 
@@ -110,7 +113,7 @@ def _remedy(site: Site, column: str) -> str:
 def _summary(seen: Seen, column: str, mine: Column) -> str:
     wholes = {w[0]: w[3] for line in seen.tree.get("trees", NONE).all("tree") if (w := words(line))}
     if column not in wholes:
-        return f"{len(mine)} things alike"
+        return f"{count(len(mine), 'thing')} alike"
     revision = revisions(seen).get(column, "")
     said = [revision or wholes[column][:12], f"{sizes(seen).get(column, 0)} files"]
     return ", ".join([*said, f"digest {wholes[column]}"] if revision else said)

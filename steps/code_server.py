@@ -169,14 +169,16 @@ def stale(seen: Seen) -> bool:
 
 
 def flushing(seen: Seen) -> str:
-    """The function that has this very server drop its caches, with its own certificate."""
+    """The function that has this very server drop its caches, with its own certificate.
+
+    It stands in programs that have a `key` of their own, the repository's.
+    """
     given = assignments(
         ruby=seen.ruby,
-        member=seen.certname,
-        port=str(port(seen)),
-        cert=seen.setting("hostcert"),
-        key=seen.setting("hostprivkey"),
-        bundle=seen.setting("localcacert"),
+        flush_at=f"{seen.certname}:{port(seen)}",
+        flush_cert=seen.setting("hostcert"),
+        flush_key=seen.setting("hostprivkey"),
+        flush_bundle=seen.setting("localcacert"),
     )
     return given + reads.CLIENT + reads.script("flush.sh")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import subprocess
 
 import pytest
-from runbook.steps import code_model, code_rsync
+from runbook.steps import code_copies, code_model, code_r10k, code_rsync
 from runbook.steps.layout import Seen
 
 from runbook.model import CertificateAuthority, Facts, Host, HostFacts, Reading, Site
@@ -100,3 +101,21 @@ def test_fileserver_conf_lends_the_environments_once(before: str) -> None:
     again = known(main=text.replace(there, file(after)))
     [same] = code_model.mounts(site("model-master"), Seen(SOURCE, again))
     assert same.content == change.content
+
+
+@pytest.mark.parametrize("way", [code_copies, code_r10k])
+def test_the_repository_is_read_with_its_own_key_also_where_caches_are_dropped(way) -> None:  # type: ignore[no-untyped-def]
+    """The server's own key, with which it is told to drop them, opens no repository."""
+    given = site("git")
+    given.sections["code"].update(repository="ssh://git@git.lab.test/x.git", key="/root/.ssh/id")
+    reads = {
+        "code": "[trees]\ntimeout=production unlimited\n",
+        "software": "[agent]\nhostprivkey=/ssl/own.pem\n",
+    }
+    facts = Facts({SOURCE: HostFacts({read: Reading(0, text) for read, text in reads.items()})})
+    text = way.program(given, Seen(SOURCE, facts))
+    assert "/ssl/own.pem" in text
+    before, main, _ = text.partition('[ "$(id -u)" = 0 ]')
+    assert main
+    said = subprocess.check_output(["sh"], input=f'{before}echo "$GIT_SSH_COMMAND"', text=True)
+    assert " -i /root/.ssh/id " in said
