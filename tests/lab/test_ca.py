@@ -147,18 +147,18 @@ def test_verify_names_a_client_that_drifted(seat: Seat) -> None:
 
 COUNTED = """
 p=$(PATH=/opt/puppetlabs/bin:$PATH; readlink -f "$(command -v puppet)")
-cp -p "$p" /root/puppet.kept
+mkdir -p /root/kept.d; cp -p "$p" /root/kept.d/puppet
 cat >"$p.new" <<'EOF'
 #!/bin/sh
 echo "$*" >>/root/puppet.asked
-exec /root/puppet.kept "$@"
+exec /root/kept.d/puppet "$@"
 EOF
 chmod 755 "$p.new"
 mv -f "$p.new" "$p"
 """
 UNCOUNTED = """
 p=$(PATH=/opt/puppetlabs/bin:$PATH; readlink -f "$(command -v puppet)")
-mv -f /root/puppet.kept "$p"; rm -f /root/puppet.asked
+mv -f /root/kept.d/puppet "$p"; rm -f /root/puppet.asked
 """
 
 
