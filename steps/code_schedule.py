@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from runbook.model import Action, Check, Compensate, Facts, Planned, Read, Script, Site, Verdict
+from runbook.model import (
+    Action,
+    Check,
+    Compensate,
+    Facts,
+    Nothing,
+    Planned,
+    Read,
+    Script,
+    Site,
+    Verdict,
+)
 
 from . import reads
 from .code_site import about, readied
@@ -100,6 +111,22 @@ def plan(site: Site, facts: Facts, members: tuple[Seen, ...] | None = None) -> P
                         f"systemctl disable --now --quiet {UNIT}.timer 2>/dev/null; "
                         f"systemctl reset-failed --quiet {UNIT}.service 2>/dev/null; :\n"
                     ),
+                )
+            )
+        elif state(seen).get("result", "success") != "success":
+            # What it failed of may be gone: nobody has to wait for the timer to see that.
+            planned.append(
+                Action(
+                    id=f"schedule/{seen.name}/run",
+                    host=seen.name,
+                    title=f"run {UNIT}.service now: its last run failed",
+                    do=Script(
+                        f"systemctl start {UNIT}.service || {{\n"
+                        f"    journalctl -u {UNIT}.service -n 20 --no-pager -o cat >&2\n"
+                        "    exit 1\n}\n",
+                        timeout=1860.0,
+                    ),
+                    undo=Nothing(),
                 )
             )
     return tuple(planned)

@@ -7,7 +7,7 @@ import hashlib
 import subprocess
 
 import pytest
-from runbook.steps import code_copies, code_model, code_r10k, code_rsync
+from runbook.steps import code_copies, code_model, code_r10k, code_rsync, code_schedule
 from runbook.steps.layout import Seen
 
 from runbook.model import CertificateAuthority, Facts, Host, HostFacts, Reading, Site
@@ -119,3 +119,23 @@ def test_the_repository_is_read_with_its_own_key_also_where_caches_are_dropped(w
     assert main
     said = subprocess.check_output(["sh"], input=f'{before}echo "$GIT_SSH_COMMAND"', text=True)
     assert " -i /root/.ssh/id " in said
+
+
+@pytest.mark.parametrize(
+    ("result", "planned"),
+    [("exit-code", ["schedule/main.lab.test/run"]), ("success", [])],
+)
+def test_a_deployment_that_failed_is_tried_again_without_waiting_for_the_timer(
+    result: str, planned: list[str]
+) -> None:
+    given = site("git")
+    given.sections["code"]["every"] = 600
+    units = {
+        "service": code_schedule.SERVICE,
+        "timer": code_schedule.TIMER.format(seconds=600, delay=60),
+    }
+    text = "".join(f"[{kind}]\npath=/u.{kind}\n{file(unit)}" for kind, unit in units.items())
+    text += f"[state]\ntimer=active enabled\nresult={result}\n"
+    facts = Facts({SOURCE: HostFacts({"schedule": Reading(0, text)})})
+    actions = code_schedule.plan(given, facts, (Seen(SOURCE, facts),))
+    assert [action.id for action in actions] == planned  # type: ignore[union-attr]
