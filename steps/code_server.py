@@ -12,7 +12,18 @@ from runbook import edit
 from runbook.model import Action, Check, Facts, Later, Nothing, Planned, Script, Site, Verdict
 
 from . import code_model, reads
-from .code_site import ATOMIC, OURS, about, auth_conf, keeps, model, readied, roots, strategy
+from .code_site import (
+    ATOMIC,
+    OURS,
+    about,
+    auth_conf,
+    keeps,
+    model,
+    own_timeout,
+    readied,
+    roots,
+    strategy,
+)
 from .compiler import port, ready
 from .compiler_start import AGAIN, reload
 from .fields import NONE, sections
@@ -81,9 +92,14 @@ def _auth(site: Site, facts: Facts, seen: Seen) -> Edit:
     return Edit("auth.conf", file, data, said + lent)
 
 
-def settings(site: Site, seen: Seen) -> dict[str, str]:
+def settings(site: Site, facts: Facts, seen: Seen) -> dict[str, str]:
     """What Puppet Server has to be told in puppet.conf."""
     wanted: dict[str, str] = {}
+    # A server that was just built says nothing of this; what one does say is left to it. Code that
+    # Puppet itself brings is not to be kept in memory anywhere.
+    pattern = own_timeout(Seen(model(site), facts))
+    if strategy(site) != "model-master" and pattern is not None and own_timeout(seen) is None:
+        wanted["environment_timeout"] = pattern
     if about(site).get("enc"):
         wanted |= {"node_terminus": "exec", "external_nodes": str(about(site)["enc"])}
     # Known since Puppet 6.20; where it is not, a catalog may be compiled from both checkouts.
@@ -92,9 +108,11 @@ def settings(site: Site, seen: Seen) -> dict[str, str]:
     return wanted
 
 
-def _puppet_conf(site: Site, seen: Seen) -> Edit:
+def _puppet_conf(site: Site, facts: Facts, seen: Seen) -> Edit:
     data, said = seen.puppet_conf.content or b"", []
-    wanted = [(section(seen, key), key, value) for key, value in settings(site, seen).items()]
+    wanted = [
+        (section(seen, key), key, value) for key, value in settings(site, facts, seen).items()
+    ]
     wanted += [("agent", key, v) for key, v in code_model.agent_settings(site, seen).items()]
     for where, key, value in wanted:
         if (now := edit.ini_get(data, where, key)) != value:
@@ -125,8 +143,8 @@ def _copies(site: Site, facts: Facts, seen: Seen) -> list[Edit]:
 def edits(site: Site, facts: Facts, seen: Seen) -> tuple[Edit, ...]:
     """Every file of this server that changes; EditError where one cannot be edited."""
     wanted = [*_copies(site, facts, seen), _auth(site, facts, seen), *code_model.mounts(site, seen)]
-    if settings(site, seen) or code_model.agent_settings(site, seen):
-        wanted.append(_puppet_conf(site, seen))
+    if settings(site, facts, seen) or code_model.agent_settings(site, seen):
+        wanted.append(_puppet_conf(site, facts, seen))
     return tuple(changed(wanted))
 
 

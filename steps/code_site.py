@@ -123,10 +123,10 @@ def classifier(seen: Seen) -> Column:
     return {"node_terminus": found.one("terminus"), **script, **answers, **errors}
 
 
-def timeouts(seen: Seen) -> tuple[str, ...]:
-    """How long it keeps environments in memory: its own setting, then those of environments.
+def own_timeout(seen: Seen) -> str | None:
+    """How long its puppet.conf says that it keeps environments in memory; None: it does not say.
 
-    Read from the files: `puppet config print` answers this one for [main], whatever section it is
+    Read from the file: `puppet config print` answers this one for [main], whatever section it is
     asked for, because an environment may set it too.
     """
     data = seen.puppet_conf.content or b""
@@ -134,7 +134,12 @@ def timeouts(seen: Seen) -> tuple[str, ...]:
         given = [edit.ini_get(data, s, "environment_timeout") for s in ("server", "master", "main")]
     except edit.EditError:
         given = []
-    own = next((value for value in given if value is not None), "0")
+    return next((value for value in given if value is not None), None)
+
+
+def timeouts(seen: Seen) -> tuple[str, ...]:
+    """How long it keeps environments in memory: its own setting, then those of environments."""
+    own = own_timeout(seen) or "0"
     return (own, *(w[1] for w in lines(seen, "trees", "timeout") if len(w) > 1))
 
 
