@@ -250,7 +250,7 @@ def _told(site: Site, name: str) -> Check:
             wrong = [change.title for change in edits(site, facts, seen)]
         except edit.EditError as error:
             wrong = [str(error)]
-        wrong += [f"{path} was not read yet" for path in unread(seen)]
+        wrong += [f"Puppet Server was not reloaded since {path} changed" for path in unread(seen)]
         if stale(seen):
             wrong.append("it may still serve what it has in memory")
         count = len(roots(seen))

@@ -230,7 +230,7 @@ def connected(site: Site, name: str) -> Check:
             wrong += [change.file.path for change in edits(site, seen)]
         except edit.EditError as error:
             wrong.append(str(error))
-        wrong += [f"{path} was not read yet" for path in unread(seen)]
+        wrong += [f"Puppet Server was not reloaded since {path} changed" for path in unread(seen)]
         said = "; ".join(wrong) or ", ".join(f"{k} {v}" for k, v in settings(site, seen).items())
         return Verdict(not wrong, said, "pmrunbook --step puppetdb")
 
