@@ -52,7 +52,9 @@ class Login:
     agent: bool = True
     sudo: bool = True  # False: the login user is root
     sudo_password: SecretRef | None = None
-    sudo_shell: str = "/bin/sh"  # what sudo starts; one that only looks will do for reading
+    sudo_shell: str = (
+        ""  # what sudo starts in place of /bin/sh; to read, one that only looks will do
+    )
     connect_timeout: float = 15.0  # seconds
 
 

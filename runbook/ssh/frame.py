@@ -21,6 +21,7 @@ ERR_LIMIT = 4096
 """Bytes of a read's stderr that are kept."""
 SLACK = 262_144
 """Bytes beyond its limit a read may print before it is cut; they are received and dropped."""
+SHELL = "/bin/sh"
 ENTRY_SECONDS = 60.0
 """How long sudo and the shell may take to let us in; sudo waits for a slow name server."""
 
@@ -155,7 +156,7 @@ class Gate:
         host: str,
         sudo: bool,
         password: Callable[[], str] | None,
-        shell: str = "/bin/sh",
+        shell: str = "",
         accepted: Callable[[], None] = lambda: None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -174,9 +175,9 @@ class Gate:
         self._clock = clock
         self._entry = clock() + ENTRY_SECONDS
         self.outbox: list[bytes] = []
-        self._shell = shell
+        self._shell = shell or SHELL
         enter = (
-            f"{shell} -c 'printf %s {token}-in; printf %s {token}-in >&2; "
+            f"{self._shell} -c 'printf %s {token}-in; printf %s {token}-in >&2; "
             f'eval "$(head -c {len(script)})"\''
         )
         if not sudo:

@@ -317,7 +317,7 @@ class _Line:
             inner,
             host=name,
             sudo=login.sudo,
-            shell=login.sudo_shell if login.sudo else "/bin/sh",
+            shell=login.sudo_shell if login.sudo else "",
             password=partial(trial.answer, name) if trial else None,
             accepted=partial(trial.over, name, accepted=True) if trial else lambda: None,
         )

@@ -37,8 +37,9 @@ def there(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_megabytes_travel_there_and_back_and_a_start_costs_one_round_trip(
-    world: World, there: Path, tmp_path: Path
+    world: World, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lock, "BEAT", 600)  # a heartbeat between would be counted as a round trip
     daemon = world.sshd()
     hosts, host = world.hosts(), world.host(daemon)
     writer = hosts.writers().writer(host)
