@@ -64,6 +64,7 @@ class Fault(Column):
     when: str = "job"  # a boundary; "job": while the job stands before its first line
     hit: Callable[[Scene], object] = lambda scene: None
     heal: Callable[[Scene], object] = lambda scene: None
+    leaves: bool = False  # the program is to end by itself, without an END: no host is held then
 
 
 def _signalled(number: signal.Signals) -> Callable[[Scene], None]:
@@ -173,6 +174,7 @@ FAULTS = (
         when="before START",  # an END is short: it may fit where the last block has room
         hit=_fill_journal,
         heal=lambda s: (s.state / "full").unlink(),
+        leaves=True,
     ),
     Fault("clock", "host's clock jumps an hour", ONE_CLOCK),
     Fault("names-silent", "name server silent", hit=_named("STOP"), heal=_named("CONT")),
@@ -183,9 +185,9 @@ FAULTS = (
         hit=lambda s: _password(s, secrets.token_hex(8)),
         heal=_right_password,
     ),
-    Fault("hangup", "terminal closed (SIGHUP)", hit=_signalled(signal.SIGHUP)),
-    Fault("term", "SIGTERM", hit=_signalled(signal.SIGTERM)),
-    Fault("int", "ctrl+c", hit=_signalled(signal.SIGINT)),
+    Fault("hangup", "terminal closed (SIGHUP)", hit=_signalled(signal.SIGHUP), leaves=True),
+    Fault("term", "SIGTERM", hit=_signalled(signal.SIGTERM), leaves=True),
+    Fault("int", "ctrl+c", hit=_signalled(signal.SIGINT), leaves=True),
     Fault("suspend", "laptop suspended", hit=_suspend),
 )
 """The columns, in their order."""

@@ -121,7 +121,7 @@ class Held:
     def last_word(self) -> str:
         """How it says that it ended."""
         said = self.log.read_text(errors="replace")
-        return said.rpartition("\n== ")[2].strip().replace("\n", ";")[:300]
+        return "; ".join(x.strip() for x in said.rpartition("\n== ")[2].split("\n") if x)[:300]
 
     def crashed(self) -> bool:
         said = self.log.read_text(errors="replace")
@@ -247,8 +247,7 @@ class Walk:
         scene = Scene(self.lab, self.seat.state, pid, *where, self._pace)
         try:
             self._hit(process, place, fault, scene)
-            # Where not even START could be written, no END comes: what it does then is to leave.
-            last = process.until(cell.action, "after END", go=fault.when == "before START")
+            last = process.until(cell.action, "after END", go=fault.leaves)
         except queue.Empty:
             cell.fail("it hangs")
             process.process.kill()
