@@ -27,7 +27,8 @@ ESTATE = Path(__file__).parent / "estates" / "balance.yaml"
 LOOP = """
 rm -f /run/loop.stop /run/loop.log
 while [ ! -e /run/loop.stop ]; do
-    puppet agent --onetime --no-daemonize --detailed-exitcodes --color=false >/run/loop.out 2>&1
+    puppet agent --onetime --no-daemonize --detailed-exitcodes --color=false --logdest console \\
+        >/run/loop.out 2>&1
     rc=$?
     # Another run of this agent, one of ours, was under way: this one never began.
     if grep -q 'already in progress' /run/loop.out; then sleep 6; continue; fi

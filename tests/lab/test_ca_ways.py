@@ -24,11 +24,11 @@ RUN_AGENT = (
 
 
 @pytest.fixture
-def way(ca_lab: Lab, tmp_path: Path) -> Iterator[Seat]:
+def way(seat: Seat, tmp_path: Path) -> Iterator[Seat]:
     """A seat whose inventory may be changed; what was done is taken back in the end."""
-    seat = Seat(ca_lab, tmp_path / "state")
-    yield seat
-    seat.pmrunbook("undo", "ca", "--plain", "--yes", inventory=tmp_path / "inventory.yaml")
+    own = Seat(seat.lab, tmp_path / "state")
+    yield own
+    own.pmrunbook("undo", "ca", "--plain", "--yes", inventory=tmp_path / "inventory.yaml")
 
 
 def inventory(seat: Seat, folder: Path, **ca: object) -> Path:

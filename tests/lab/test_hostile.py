@@ -104,7 +104,8 @@ rm -r /root/kept
 def test_what_a_host_says_reaches_neither_the_terminal_nor_the_memory(
     ca_lab: Lab, tmp_path: Path
 ) -> None:
-    lab, seat = ca_lab, Seat(ca_lab, tmp_path / "state")
+    # What it said as long as it was honest is not to be told to it again.
+    lab, seat = ca_lab, Seat(ca_lab, tmp_path / "state", {"XDG_CACHE_HOME": str(tmp_path)})
     liar = names(lab, "agent")[-1]
     must(lab.execute(liar, LIE.replace("OPS", lab.estate.ssh_user)))
     try:
