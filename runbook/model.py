@@ -52,9 +52,7 @@ class Login:
     agent: bool = True
     sudo: bool = True  # False: the login user is root
     sudo_password: SecretRef | None = None
-    sudo_shell: str = (
-        ""  # what sudo starts in place of /bin/sh; to read, one that only looks will do
-    )
+    sudo_shell: str = ""  # what sudo starts in place of /bin/sh
     connect_timeout: float = 15.0  # seconds
 
 
