@@ -223,7 +223,6 @@ def test_the_proxy_dies_in_the_middle_and_agents_are_back_where_they_were(seat: 
     must(lab.execute("lb1", "systemctl start haproxy"))
 
 
-@pytest.mark.long
 def test_agents_are_moved_and_none_of_their_runs_fails(seat: Seat) -> None:
     lab = seat.lab
     before = {h: picture(lab, h, "/etc/hosts") for h in agents(lab)}
@@ -245,7 +244,6 @@ def test_agents_are_moved_and_none_of_their_runs_fails(seat: Seat) -> None:
         assert must(lab.execute(member, "systemctl is-active puppetserver")).strip() == "active"
 
 
-@pytest.mark.long
 def test_it_is_green_and_a_second_run_does_nothing(seat: Seat) -> None:
     must(seat.pmrunbook("verify", timeout=900))
     past = len(seat.events())
@@ -253,7 +251,6 @@ def test_it_is_green_and_a_second_run_does_nothing(seat: Seat) -> None:
     assert not [e for e in seat.events()[past:] if e.kind == "start"]
 
 
-@pytest.mark.long
 def test_back_in_one_command_and_nobody_notices(seat: Seat) -> None:
     lab = seat.lab
     loop = Looped(lab, agents(lab)[0])
