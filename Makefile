@@ -31,7 +31,7 @@ labs:
 	PMRUNBOOK_TEST_ALL=1 PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest -m lab --numprocesses 2 --dist loadfile
 
 bench:
-	$(PYTHON) tests/bench/bench_ssh.py
+	$(PYTHON) -m tests.bench.bench_ssh
 
 # Documentation and schema that are made from the code.
 generate:

@@ -17,6 +17,7 @@ from runbook.lab import machine
 from runbook.lab.inventory import site_name
 from runbook.lab.lab import DEFAULT_NAME, Lab
 from runbook.lab.narration import LabError
+from runbook.memory import said_folder
 
 EPILOG = (
     "The first `lab up` builds images, which takes some minutes and a network; "
@@ -98,12 +99,12 @@ def _perform(args: argparse.Namespace) -> int:
             say(f"  next: pmrunbook --inventory {shlex.quote(str(lab.inventory))}")
         case "down":
             if args.purge:
-                _forget(lab)
+                forget(lab)
             lab.down(say, purge=args.purge)
         case "reset":
             lab.reset(say, args.host)
             if not args.host:
-                _forget(lab)
+                forget(lab)
         case "status":
             _show(lab, as_json=args.json)
         case "shell":
@@ -118,10 +119,12 @@ def _perform(args: argparse.Namespace) -> int:
     return 0
 
 
-def _forget(lab: Lab) -> None:
-    """The journal tells of disks that are about to be as they never were: it goes with them."""
+def forget(lab: Lab) -> None:
+    """What tells of disks that are about to be as they never were goes with them."""
     if lab.exists():
-        shutil.rmtree(site_folder(site_name(lab.network.name)), ignore_errors=True)
+        site = site_name(lab.network.name)
+        for folder in (site_folder(site), said_folder(site)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _show(lab: Lab, as_json: bool) -> None:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -430,11 +431,18 @@ def walks(
             if n or (folder / "unbroken").exists():
                 lab.reset(narrate)
             with seated(lab, folder / f"{name}-{n}") as seat:
-                cells = Walk(seat, name, missing(name, shift, most), pace).run()
-            if differ := differences(json.loads(known.read_text()), likeness(lab)):
-                for cell in cells:
-                    cell.fail(f"the estate is not that of an unbroken run: {differ}"[:1000])
-            yield cells
+                walk = Walk(seat, name, missing(name, shift, most), pace)
+                try:
+                    walk.run()
+                except Exception as broke:  # noqa: BLE001 - hours of cells are not lost: they did not pass
+                    narrate(traceback.format_exc())
+                    wrong = f"its walk broke off: {broke!r}"
+                else:
+                    differ = differences(json.loads(known.read_text()), likeness(lab))
+                    wrong = f"the estate is not that of an unbroken run: {differ}" if differ else ""
+            for cell in walk.cells if wrong else ():
+                cell.fail(wrong[:1000])
+            yield walk.cells
 
 
 def main() -> int:

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from runbook.journal import site_folder
+from runbook.lab import commands, machine, mirror
 from runbook.lab import estate as estates
-from runbook.lab import machine, mirror
 from runbook.lab.disk import mounts_below
 from runbook.lab.estate import Estate, LabHost
+from runbook.lab.inventory import site_name
 from runbook.lab.lab import Lab
 from runbook.lab.narration import LabError
+from runbook.memory import said_folder
 
 pytestmark = pytest.mark.lab
 
@@ -156,6 +159,18 @@ class TestRunning:
         lab.restore("beta", "one")
         assert lab.execute("beta", "cat /root/state").stdout == "one\n"
         assert lab.execute("beta", "cat /etc/issue.net").returncode != 0
+
+    def test_what_was_written_of_its_disks_goes_with_them(
+        self, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folders = []
+        for variable, folder in (("XDG_STATE_HOME", site_folder), ("XDG_CACHE_HOME", said_folder)):
+            monkeypatch.setenv(variable, str(tmp_path / variable))
+            for site in (site_name(lab.network.name), "another"):
+                folders.append(folder(site))
+                folders[-1].mkdir(parents=True)
+        commands.forget(lab)
+        assert [folder.exists() for folder in folders] == [False, True] * 2
 
     def test_hosts_that_were_killed_hard_are_cleared_and_boot_again(self, lab: Lab) -> None:
         lab.execute("alpha", "echo kept > /root/state; sync")
