@@ -206,6 +206,7 @@ class Plain:
             first = whose.setdefault(action["diff"], action["host"])
             if first != action["host"] and len(change) > SAME_LINES:
                 change = [f"({len(change)} lines, those of {first})"]
+            change += str(action["do"].get("instruction", "")).splitlines()
             lines += [f"      {line}" for line in change]
             if self._scripts:
                 text = str(action["do"].get("script", ""))

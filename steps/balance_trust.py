@@ -18,7 +18,7 @@ from .balance_proxy import ends_tls
 from .balance_tls import BALANCER
 from .compiler import enrolment, fronted, port, wanted_names
 from .compiler_drill import Drilled
-from .compiler_start import candidates, client, proved, run_against, serves_as
+from .compiler_start import candidates, client, proved, record, run_against, serves_as
 from .fields import NONE, Fields
 from .layout import Seen, unknown
 
@@ -173,7 +173,8 @@ def _ran(site: Site, agent: str, name: str) -> Check:
     def judge(facts: Facts) -> Verdict:
         if silent := unknown(facts, *asked):
             return silent
-        done = proved(site, facts, Seen(agent, facts), f"run-{name}", Seen(name, facts))
+        seen = Seen(name, facts)
+        done = proved(site, facts, Seen(agent, facts), record("run", seen), seen)
         said = "it did" if done else "not with the certificate it has now"
         return Verdict(done, said, "pmrunbook --step balancer")
 
@@ -193,7 +194,7 @@ def run(site: Site, facts: Facts) -> Planned:
         if not serving(site, facts, seen):
             what = f"a no-op run of {first.name}'s agent through {seen.name}"
             planned.append(Later(what, "serve", seen.name))
-        elif not proved(site, facts, first, f"run-{seen.name}", seen):
+        elif not proved(site, facts, first, record("run", seen), seen):
             planned.append(run_against("run", site, facts, first, seen))
     return tuple(planned)
 

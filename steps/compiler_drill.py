@@ -24,7 +24,7 @@ from runbook.model import (
 from . import reads, trial
 from .compiler import compilers, enrolment, port, ready
 from .compiler_configure import refreshes
-from .compiler_start import proved, stamp
+from .compiler_start import proved, record, serial
 from .fields import NONE
 from .layout import Seen, ca_host, unknown
 from .shellwords import assignments
@@ -56,7 +56,7 @@ def due(site: Site, facts: Facts, of: Drilled = COMPILERS) -> tuple[Seen, ...]:
         for seen in of.hosts(site, facts)
         if not seen.enterprise
         and not (
-            of.certain(site, facts, seen) and proved(site, facts, ca, f"crl-{seen.name}", seen)
+            of.certain(site, facts, seen) and proved(site, facts, ca, record("crl", seen), seen)
         )
     )
 
@@ -78,7 +78,12 @@ def _script(site: Site, facts: Facts, seen: Seen | None = None) -> str:
         ca_name=site.ca.name,
     )
     if seen is not None:
-        given += assignments(member=seen.name, port=str(port(seen)), stamp=stamp(seen))
+        given += assignments(
+            member=seen.name,
+            port=str(port(seen)),
+            serial=serial(seen),
+            record=record("crl", seen),
+        )
     return given + reads.script("drill.sh")
 
 
@@ -182,7 +187,7 @@ def refused(site: Site, facts: Facts, of: Drilled = COMPILERS) -> Planned:
             host=ca.name,
             title=f"{seen.name} refuses the revoked certificate",
             do=Script(_script(site, facts, seen) + "refused\n", timeout=180.0),
-            undo=Compensate(trial.FORGET.format(f"crl-{seen.name}")),
+            undo=Compensate(trial.FORGET.format(record("crl", seen))),
             about=seen.name,
         )
         for seen in _revoked(site, facts, of)
@@ -223,7 +228,7 @@ def checks(
             if silent := unknown(facts, *asked):
                 return silent
             seen = Seen(name, facts)
-            done = proved(site, facts, ca_host(site, facts), f"crl-{name}", seen)
+            done = proved(site, facts, ca_host(site, facts), record("crl", seen), seen)
             said = "seen to refuse it" if done else "not tried with the certificate it has"
             return Verdict(done, said, f"pmrunbook --step {of.step}")
 

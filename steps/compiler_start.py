@@ -414,15 +414,23 @@ def fresh_crl(site: Site, name: str) -> Check:
 
 
 def proved(site: Site, facts: Facts, where: Seen, what: str, member: Seen) -> bool:
-    """Whether the record is of this CA, this name, and what the member is known by now."""
+    """Whether the record is of this CA, this name, and the certificate the member has now."""
     record = where.proofs.get(what, NONE)
-    return trial.proved(site, facts, where, what) and record.one("serial") == stamp(member)
+    return trial.proved(site, facts, where, what) and record.one("serial") == serial(member)
 
 
-def stamp(member: Seen) -> str:
-    """The certificate a server has now, and who verifies those of agents, where that is a proxy."""
-    serial = member.hostcert.serial if member.hostcert else ""
-    return f"{serial} haproxy" if fronted(member) else serial
+def serial(member: Seen) -> str:
+    """Of the certificate a server has now."""
+    return member.hostcert.serial if member.hostcert else ""
+
+
+def record(what: str, member: Seen) -> str:
+    """Where it is written that this was proved of a server.
+
+    Who verifies agents there is part of it: what was proved of Puppet Server holds again when a
+    proxy before it is gone.
+    """
+    return f"{what}-{member.name}{'@haproxy' * fronted(member)}"
 
 
 def run_against(stage: str, site: Site, facts: Facts, asking: Seen, member: Seen) -> Action:
@@ -435,7 +443,8 @@ def run_against(stage: str, site: Site, facts: Facts, asking: Seen, member: Seen
         ca_name=site.ca.name,
         ca_port=str(asking.port),
         issuer=ca_host(site, facts).ca_fingerprint,
-        stamp=stamp(member),
+        serial=serial(member),
+        record=record("run", member),
     )
     return Action(
         id=f"{stage}/{asking.name}/{member.name}",
@@ -445,7 +454,7 @@ def run_against(stage: str, site: Site, facts: Facts, asking: Seen, member: Seen
             given + reads.script("agent_run.sh") + reads.script("run_against.sh"),
             timeout=1800.0,
         ),
-        undo=Compensate(trial.FORGET.format(f"run-{member.name}")),
+        undo=Compensate(trial.FORGET.format(record("run", member))),
         about=member.name,
     )
 
@@ -457,8 +466,8 @@ def run(site: Site, facts: Facts) -> Planned:
     for seen in compilers(site, facts):
         if asking is None or seen.enterprise:
             continue
-        what = f"run-{seen.name}"
-        if "disabled" in asking.agent or proved(site, facts, asking, what, seen):
+        done = proved(site, facts, asking, record("run", seen), seen)
+        if done or "disabled" in asking.agent:
             continue
         if not ready(seen) or enrolment(site, facts, seen).why or not seen.hostcert:
             title = f"a no-op run of {asking.name}'s agent against {seen.name}"

@@ -1,6 +1,6 @@
 # The CRL drill, from the CA's host: a throw-away certificate that every compile master accepts, and
 # refuses once it is revoked. Set before: puppet, puppetserver, ruby, legacy, drill (its certname),
-# ssldir, signeddir, csrdir, cacrl, localcacert, issuer, ca_name; dir where it is another; for a member: member, port, stamp.
+# ssldir, signeddir, csrdir, cacrl, localcacert, issuer, ca_name; dir where it is another; for a member: member, port, serial, record.
 set -u
 umask 077
 dir=${dir:-/var/lib/pmrunbook/drill}
@@ -77,9 +77,9 @@ refused() { # patient: the server reads a new CRL by itself, within seconds
     done
     printf '%s refuses it after %s s: %s\n' "$member" "$waited" "$said"
     mkdir -p -m 0700 -- /var/lib/pmrunbook/proofs &&
-        printf 'name=%s\nca=%s\nserial=%s\n' "$ca_name" "$issuer" "$stamp" \
-            >"/var/lib/pmrunbook/proofs/.crl-$member" &&
-        mv -f -- "/var/lib/pmrunbook/proofs/.crl-$member" "/var/lib/pmrunbook/proofs/crl-$member"
+        printf 'name=%s\nca=%s\nserial=%s\n' "$ca_name" "$issuer" "$serial" \
+            >"/var/lib/pmrunbook/proofs/.$record" &&
+        mv -f -- "/var/lib/pmrunbook/proofs/.$record" "/var/lib/pmrunbook/proofs/$record"
 }
 end_drill() { # what is gone already is no failure
     if [ -f "$signeddir/$drill.pem" ] || [ -f "$csrdir/$drill.pem" ]; then

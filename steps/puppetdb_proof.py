@@ -71,7 +71,7 @@ def run(site: Site, facts: Facts) -> Planned:
             ca_name=site.ca.name,
             ca_port=str(seen.port),
             issuer=ca_host(site, facts).ca_fingerprint,
-            stamp=seen.hostcert.serial,
+            serial=seen.hostcert.serial,
             cert=seen.setting("hostcert"),
             key=seen.setting("hostprivkey"),
             bundle=seen.setting("localcacert"),

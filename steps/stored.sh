@@ -1,6 +1,6 @@
 # A real run of this host's own agent through its own Puppet Server; then PuppetDB is asked, with this
 # host's certificate, whether the facts, the catalog and the report of that very run came through this
-# server. Set before: pc_client (client.sh), the functions of agent_run.sh, member, port, ca_name, ca_port, issuer, stamp,
+# server. Set before: pc_client (client.sh), the functions of agent_run.sh, member, port, ca_name, ca_port, issuer, serial,
 # ruby, logdir, cert, key, bundle, urls, reports (yes: they go to PuppetDB), target (all of it, as recorded).
 set -u
 log=$logdir/puppetserver.log
@@ -67,5 +67,5 @@ if failed=$(new_in_log | grep -E 'Report (processor|[a-z_]+) failed|No report na
 fi
 record "stored" "name=$ca_name
 ca=$issuer
-serial=$stamp
+serial=$serial
 target=$target"

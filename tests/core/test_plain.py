@@ -121,14 +121,16 @@ def test_scripts_are_shown_when_they_are_asked_for() -> None:
         assert ("| set a 1" in out.getvalue()) is wanted
 
 
-def test_a_long_change_that_hosts_have_in_common_is_shown_once() -> None:
+def test_a_plan_tells_a_long_change_once_and_a_person_what_to_do() -> None:
     out = io.StringIO()
     action = {"title": "a program", "risk": "change", "undo": {"kind": "Restore"}}
+    by_hand = {"kind": "Human", "instruction": "Do it.\nNow."}
     same = {**action, "diff": "".join(f"+line {n}\n" for n in range(20))}
     plan = {
         "actions": [
             *({"host": h, "do": {"kind": "WriteFile"}, **same} for h in ("h1", "h2")),
             {"host": "h3", "do": {"kind": "WriteFile"}, **action, "diff": "+its own\n"},
+            {**action, "host": "h4", "diff": "", "do": by_hand},
         ],
         "later": [],
         "digest": "d" * 64,
@@ -141,6 +143,7 @@ def test_a_long_change_that_hosts_have_in_common_is_shown_once() -> None:
     assert text.count("+line 7\n") == 1
     assert "h2: a program  (change; reversible)\n      (20 lines, those of h1)\n" in text
     assert "+its own" in text
+    assert "h4: a program  (change; reversible)\n      Do it.\n      Now.\n" in text
 
 
 def test_a_host_that_stays_silent_is_told_once() -> None:
