@@ -22,20 +22,11 @@ VALID = re.compile(r"\w+", re.ASCII)
 STATES = {"edited": "edited there", "failed": "not deployed cleanly"}
 """What a revision ends with, after "+" -> what that means."""
 
-PROGRAMS = {
-    "git": {"git": "git"},
-    "mercurial": {"mercurial": "hg"},
-    "subversion": {"subversion": "svn"},
-    "r10k": {"r10k": "r10k", "git": "git"},  # which Debian's r10k only recommends
-    "rsync": {"rsync": "rsync"},
-}
-"""Strategy -> the packages it needs, and the program each of them has."""
-
 
 def packages(site: Site, seen: Seen) -> tuple[str, ...]:
     """What is still to be installed on a server."""
     has = {line.split(" ")[0] for line in seen_there(seen).all("program")}
-    return tuple(name for name, tool in PROGRAMS[strategy(site)].items() if tool not in has)
+    return tuple(name for name, tool in reads.DEPLOYERS[strategy(site)].items() if tool not in has)
 
 
 def only(site: Site) -> tuple[str, ...]:

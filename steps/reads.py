@@ -23,8 +23,14 @@ PACKAGES = ("puppetserver", "puppet-agent", "openvox-server", "openvox-agent")
 DATABASES = ("puppetdb", "openvoxdb")
 TERMINI = ("puppet-terminus-puppetdb", "puppetdb-termini", "openvoxdb-termini")
 POSTGRES = ("postgresql", "postgresql-server", "postgresql-contrib", "postgresql-client")
-DEPLOYERS = ("git", "mercurial", "subversion", "r10k", "rsync")
-"""Packages that bring code to a server; each is called as the strategy that needs it."""
+DEPLOYERS: Mapping[str, Mapping[str, str]] = {
+    "git": {"git": "git"},
+    "mercurial": {"mercurial": "hg"},
+    "subversion": {"subversion": "svn"},
+    "r10k": {"r10k": "r10k", "git": "git"},  # which Debian's r10k only recommends
+    "rsync": {"rsync": "rsync"},
+}
+"""Strategy -> the packages that bring code to a server, and the program each of them has."""
 CRL_TIMER = "puppet-crl-refresh"
 """The systemd units that keep a compile master's CRL fresh."""
 
@@ -83,8 +89,8 @@ def packages(site: Site) -> Read:
     names: tuple[str, ...] = PACKAGES
     if site.sections.get("puppetdb"):
         names += (*DATABASES, *TERMINI, *POSTGRES)
-    strategy = site.sections.get("code", {}).get("strategy")
-    names += (strategy,) if strategy in DEPLOYERS else ()
+    strategy = str(site.sections.get("code", {}).get("strategy"))
+    names += tuple(DEPLOYERS.get(strategy, ()))
     names += ("haproxy",) if site.sections.get("load_balancing", {}).get("host") else ()
     wanted = quote(" ".join(names))
     return Read("packages", f"pc_packages={wanted}\n{script('packages.sh')}", timeout=90.0)

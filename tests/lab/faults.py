@@ -89,6 +89,7 @@ class Held:
         self._door.bind(str(self._folder / "door"))
         self._door.listen()
         self._come: queue.Queue[Place | None] = queue.Queue()
+        self._over = False
         self.parked: deque[Place] = deque()
         self.log = log
         more = {"HELD": str(self._folder / "door"), "HELD_ANSWER": answer, "HELD_PACE": str(pace)}
@@ -130,7 +131,11 @@ class Held:
 
     def next(self, patience: float = PATIENCE) -> Place | None:
         """The next place it stops at; None: it has ended. queue.Empty when it is silent."""
-        return self.parked.popleft() if self.parked else self._come.get(timeout=patience)
+        if self.parked:
+            return self.parked.popleft()
+        place = None if self._over else self._come.get(timeout=patience)
+        self._over = place is None
+        return place
 
     def until(
         self, action: str, *whens: str, go: bool = False, over: Callable[[], bool] | None = None
@@ -256,7 +261,7 @@ class Walk:
             last = None
         finally:
             fault.heal(scene)
-        process = self._until_over(process, last, cell)
+        process = self._until_over(process, last, cell, fault.leaves)
         decided = [e for e in self.seat.events()[past:] if e.kind == "answered"]
         if cell.outcome == "passed" and any(e.data["key"] == "retry" for e in decided):
             cell.outcome = "unknown"
@@ -286,13 +291,16 @@ class Walk:
             scene.lift()
         place.go()
 
-    def _until_over(self, process: Held, last: Place | None, cell: Cell) -> Held:
-        """Go on, or resume, until the action is done or due again; the process that goes on."""
+    def _until_over(self, process: Held, last: Place | None, cell: Cell, leaves: bool) -> Held:
+        """Go on, or resume, until the action is done or due again; the process that goes on.
+
+        One that `leaves` is to end first, whether or not the action does.
+        """
         answer = ""
         while True:
             while last and last.at["when"] == "after END":
                 last.go()
-                if last.at["status"] == "ok":
+                if last.at["status"] == "ok" and (cell.exits or not leaves):
                     return process
                 # What it does now is to end in order: no other action's turn.
                 last = process.until(cell.action, "before START", "after END", go=True)
@@ -306,6 +314,8 @@ class Walk:
             if process.crashed():
                 cell.fail("a traceback")
             if code == 0:
+                if leaves and len(cell.exits) == 1:
+                    cell.fail("it did not end before its work did")
                 return process
             if len(cell.exits) > RESUMES:
                 cell.fail(f"resumed {RESUMES} times, it ends with {code}: {process.last_word()}")

@@ -17,7 +17,7 @@ from runbook.model import (
     Site,
     Verdict,
 )
-from steps import code_catalogs, code_parity, code_site
+from steps import code_catalogs, code_parity, code_site, reads
 from steps.code_catalogs import differences, listing
 from steps.fields import Fields
 from steps.layout import Seen
@@ -33,6 +33,12 @@ def site(**code: object) -> Site:
     hosts = tuple(Host(n, roles=frozenset({"server"})) for n in NAMES)
     ca = CertificateAuthority(NAMES[0], "ca.example.com")
     return Site("site", hosts, "puppet.example.com", ca, sections={"code": code} if code else {})
+
+
+def test_a_package_manager_is_asked_for_all_that_a_strategy_installs() -> None:
+    for strategy, programs in reads.DEPLOYERS.items():
+        asked = reads.packages(site(strategy=strategy)).script.partition("\n")[0]
+        assert programs.keys() <= set(asked.strip("'").split())
 
 
 def tree(**parts: str) -> str:
