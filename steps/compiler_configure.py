@@ -153,8 +153,9 @@ def timer(seen: Seen) -> Iterator[Edit]:
         "[Timer]\nOnCalendar=hourly\nRandomizedDelaySec=15min\nPersistent=true\n\n"
         "[Install]\nWantedBy=timers.target\n"
     )
-    title = "fetch the CA's revocation list every hour"
+    title = "a unit that fetches the CA's revocation list"
     yield Edit("crl-service", seen.server_file("crl-service"), service.encode(), title)
+    title = "a timer for it, every hour"
     yield Edit("crl-timer", seen.server_file("crl-timer"), units.encode(), title)
 
 

@@ -206,7 +206,8 @@ class StepView(Pane):
     def _draw_detail(self) -> None:
         item = self.query_one("#items", Rows).cursor
         look = self.look
-        parts: list[Part] = [(f"No {self._tab} yet.", "dim")]
+        planned = " p shows the plan." if self._tab == "actions" else ""
+        parts: list[Part] = [(f"No {self._tab} yet.{planned}", "dim")]
         if isinstance(item, Shared):
             parts = wording.finding(item.data, item.hosts)
             if item.data.get("command"):

@@ -33,11 +33,11 @@ def outcome(desk: Desk) -> list[Part]:
     code = desk.code if desk.code is not None else int(Exit.FAILED)
     state, look = desk.state, desk.look
     mark = _mark(code)
-    said = OUTCOMES.get(Exit(code)) if code in set(Exit) else f"It ended with exit code {code}."
+    said = OUTCOMES[Exit(code)] if code in OUTCOMES else f"It ended with exit code {code}."
     if code == 0 and desk.mission.mode in NO_CHANGE:
         said = "Done; nothing was changed."
     parts: list[Part] = [(f"{mark.sign(look.ascii)} {said}\n", mark.tone)]
-    if state.why:
+    if state.why and state.why not in said:
         parts.append(f"{state.why}\n")
     parts += [f"{trouble}\n" for trouble in dict.fromkeys(desk.troubles) if trouble != state.why]
     parts.append("\n")

@@ -31,7 +31,7 @@ def screen(
     terminal.close()
 
 
-def wait(screen: Terminal, *texts: str, seconds: float = 400) -> str:
+def wait(screen: Terminal, *texts: str, seconds: float = 1200) -> str:
     """Until one of these is on the screen."""
     end = time.monotonic() + seconds
     while not any(text in (shown := screen.text()) for text in texts):

@@ -400,6 +400,20 @@ def test_brought_through_the_screens(git: Seat, screen: Terminal) -> None:
 # --- git from a path, and keys of hiera -----------------------------------------------------------
 
 KEYS = "/etc/puppet/eyaml"
+GEMS = "/etc/puppet/puppetserver/conf.d/puppetserver.conf"
+WITH_EYAML = f"""
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq -y --no-install-recommends install hiera-eyaml >/dev/null
+cp -p {GEMS} /root/gems.conf # Puppet Server has gems of its own, not Debian's
+sed -i 's|^\\( *gem-path: \\[.*\\)\\]|\\1, /usr/share/rubygems-integration/all]|' {GEMS}
+systemctl reload puppetserver
+"""
+WITHOUT_EYAML = f"""
+rm -r {KEYS} /srv/repos
+mv /root/gems.conf {GEMS}
+apt-get -qq -y purge hiera-eyaml
+systemctl reload puppetserver
+"""
 WITH_KEYS = f"""\
 ---
 version: 5
@@ -440,9 +454,7 @@ def by_path(seat: Seat, url: str, tmp_path_factory: pytest.TempPathFactory) -> S
     )
     must(lab.execute(forge(lab), made))
     for host in servers(lab):
-        install = "apt-get -qq -y --no-install-recommends install hiera-eyaml >/dev/null"
-        script = f"export DEBIAN_FRONTEND=noninteractive; {install}; systemctl reload puppetserver"
-        must(lab.execute(host, script, timeout=300))
+        must(lab.execute(host, WITH_EYAML, timeout=300))
     pair = " ".join(f"--pkcs7-{k}-key={KEYS}/{k}_key.pkcs7.pem" for k in ("private", "public"))
     make = (
         f"mkdir -p {KEYS}; eyaml createkeys {pair} >&2; chown -R puppet: {KEYS}; chmod 400 {KEYS}/*"
@@ -495,7 +507,7 @@ def test_a_key_that_is_another_one_is_found_and_never_told(by_path: Seat) -> Non
         assert not [x for x in lines if not x.startswith("---") and x in told]
     must(by_path.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
     for each in servers(lab):
-        must(lab.execute(each, f"rm -r {KEYS} /srv/repos; apt-get -qq -y purge hiera-eyaml"))
+        must(lab.execute(each, WITHOUT_EYAML, timeout=300))
 
 
 # --- the other repositories -----------------------------------------------------------------------
