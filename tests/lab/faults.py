@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import json
 import queue
+import re
 import shutil
 import socket
 import subprocess
@@ -42,6 +43,7 @@ RESUMES = 4
 """Times a run is resumed before it is given up; more than once is a failure all the same."""
 POSSIBLE = [fault for fault in FAULTS if not fault.impossible]
 LASTING = ("cut-60", "cut", "suspend")  # not the real thing at another pace
+OF_THE_CA = re.compile(r"/puppetserver/ca/(serial\d+tmp|infra_serials)$")
 SIDE_BY_SIDE = 20.0  # seconds that hosts at work side by side may come after each other
 
 
@@ -388,6 +390,17 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def blame(cells: Sequence[Cell], differ: Sequence[str]) -> None:
+    """Fail the cells that a difference to an unbroken run is of: all, where no single one is known.
+
+    What Puppet Server itself leaves of a file of its CA that it could not write is the full disk's.
+    """
+    full = [cell for cell in cells if cell.fault == "target-full"]
+    for path in differ:
+        for cell in full if full and OF_THE_CA.search(path) else cells:
+            cell.fail(f"not as after an unbroken run: {path}")
+
+
 @contextlib.contextmanager
 def seated(lab: Lab, folder: Path) -> Iterator[Seat]:
     """An operator whose state is on a small disk of its own."""
@@ -447,11 +460,10 @@ def walks(
                 except Exception as broke:  # noqa: BLE001 - hours of cells are not lost: they did not pass
                     narrate(traceback.format_exc())
                     wrong = f"its walk broke off: {broke!r}"
+                    for cell in walk.cells:
+                        cell.fail(wrong)
                 else:
-                    differ = differences(json.loads(known.read_text()), likeness(lab))
-                    wrong = f"the estate is not that of an unbroken run: {differ}" if differ else ""
-            for cell in walk.cells if wrong else ():
-                cell.fail(wrong[:1000])
+                    blame(walk.cells, differences(json.loads(known.read_text()), likeness(lab)))
             yield walk.cells
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from typing import Any
 
@@ -67,6 +68,7 @@ def ask(face: Plain, question: Question) -> Reply:
     return _ask(face, question)
 
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, whoever starts it
 Hosts.__init__ = hosts  # type: ignore[method-assign]
 Crew._begin, Crew._ended = begin, ended  # type: ignore[method-assign]
 Plain.ask = ask  # type: ignore[method-assign]
