@@ -14,7 +14,7 @@ lint:
 
 # Labs wait for their Java programs more than they work: three at a time, a module of tests each.
 test:
-	PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest -m "not lab"
+	PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest -m "not lab" --numprocesses 2 --dist loadfile
 	PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest -m "lab and not long" --numprocesses 3 --dist loadfile
 
 unit:

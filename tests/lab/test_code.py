@@ -156,7 +156,7 @@ def git(seat: Seat, url: str, tmp_path_factory: pytest.TempPathFactory) -> Seat:
     return replace(seat, state=folder / "state", file=file)
 
 
-def test_a_stranger_of_a_repository_is_not_trusted(git: Seat) -> None:
+def test_a_stranger_of_a_repository_is_not_trusted(git: Seat, before: object) -> None:
     """Git comes with the first run; then the host key nobody has seen holds everything."""
     done = git.pmrunbook("--plain", "--yes", "--step", "code")
     assert done.returncode == 1, done.stdout[-3000:]
@@ -261,7 +261,6 @@ def test_a_full_disk_on_one_server_holds_all_of_them(git: Seat) -> None:
     must(git.pmrunbook("--plain", "--yes", "--resume"))
 
 
-@pytest.mark.long
 def test_the_classifier_goes_where_the_code_goes(git: Seat, tmp_path: Path) -> None:
     lab, host = git.lab, members(git.lab)[0]
     script = (
@@ -296,7 +295,6 @@ def test_the_classifier_goes_where_the_code_goes(git: Seat, tmp_path: Path) -> N
     must(lab.execute(server(lab), "rm /etc/puppet/enc /etc/puppet/nodes.yaml"))
 
 
-@pytest.mark.long
 def test_a_commit_is_served_by_every_server_even_from_memory(git: Seat) -> None:
     """Servers that keep environments in memory are told to forget, each by itself."""
     lab = git.lab
@@ -349,7 +347,6 @@ def test_a_repository_that_is_away_holds_and_says_so(git: Seat) -> None:
         must(lab.execute(forge(lab), "mv /srv/repos/gone.git /srv/repos/control.git"))
 
 
-@pytest.mark.long
 def test_a_key_that_does_not_open_the_repository_is_told_from_one_that_is_not_there(
     git: Seat, tmp_path: Path
 ) -> None:
@@ -365,7 +362,6 @@ def test_a_key_that_does_not_open_the_repository_is_told_from_one_that_is_not_th
         assert said in done.stdout
 
 
-@pytest.mark.long
 def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(git: Seat) -> None:
     lab = git.lab
     must(git.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
@@ -376,7 +372,6 @@ def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(git: Seat) 
     must(git.pmrunbook("debts"))
 
 
-@pytest.mark.long
 def test_undone_every_server_has_its_own_folders_again(
     git: Seat, before: dict[str, dict[str, str]]
 ) -> None:
@@ -385,7 +380,6 @@ def test_undone_every_server_has_its_own_folders_again(
     given_back(lab, before)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("screen", [WIDE], indirect=True, ids=["120x36"])
 def test_brought_through_the_screens(git: Seat, screen: Terminal) -> None:
     start(screen, git, "--new", "--step", "code")
@@ -404,12 +398,16 @@ GEMS = "/etc/puppet/puppetserver/conf.d/puppetserver.conf"
 WITH_EYAML = f"""
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq -y --no-install-recommends install hiera-eyaml >/dev/null
-cp -p {GEMS} /root/gems.conf # Puppet Server has gems of its own, not Debian's
-sed -i 's|^\\( *gem-path: \\[.*\\)\\]|\\1, /usr/share/rubygems-integration/all]|' {GEMS}
+# Puppet Server sees none of Debian's gems, and does not start with all of them.
+mkdir /opt/eyaml
+cd /usr/share/rubygems-integration/all/gems
+cp -r hiera-eyaml-*/lib/* optimist-*/lib/* /usr/lib/ruby/vendor_ruby/highline* /opt/eyaml
+cp -p {GEMS} /root/gems.conf
+sed -i 's|^\\( *ruby-load-path: \\[.*\\)\\]|\\1, /opt/eyaml]|' {GEMS}
 systemctl reload puppetserver
 """
 WITHOUT_EYAML = f"""
-rm -r {KEYS} /srv/repos
+rm -r {KEYS} /srv/repos /opt/eyaml
 mv /root/gems.conf {GEMS}
 apt-get -qq -y purge hiera-eyaml
 systemctl reload puppetserver
@@ -472,7 +470,6 @@ def by_path(seat: Seat, url: str, tmp_path_factory: pytest.TempPathFactory) -> S
     return replace(seat, state=folder / "state", file=file)
 
 
-@pytest.mark.long
 def test_git_from_a_path_of_somebody_elses_and_a_key_that_is_missing(by_path: Seat) -> None:
     lab, host = by_path.lab, members(by_path.lab)[0]
     done = by_path.pmrunbook("--plain", "--yes", "--step", "code", timeout=1800)
@@ -491,7 +488,6 @@ def test_git_from_a_path_of_somebody_elses_and_a_key_that_is_missing(by_path: Se
         assert "Vault team" in must(lab.execute(agent, PATH + run, timeout=180))
 
 
-@pytest.mark.long
 def test_a_key_that_is_another_one_is_found_and_never_told(by_path: Seat) -> None:
     lab, host = by_path.lab, members(by_path.lab)[0]
     file = f"{KEYS}/private_key.pkcs7.pem"
@@ -524,7 +520,6 @@ def brought(seat: Seat, folder: Path, **code: Any) -> Seat:
     return made
 
 
-@pytest.mark.long
 def test_mercurial(seat: Seat, url: str, tmp_path: Path) -> None:
     for host in servers(seat.lab):
         trust(seat.lab, host)
@@ -540,7 +535,6 @@ def test_mercurial(seat: Seat, url: str, tmp_path: Path) -> None:
     must(made.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
 
 
-@pytest.mark.long
 def test_subversion(seat: Seat, url: str, tmp_path: Path) -> None:
     lab = seat.lab
     serve = (
@@ -554,7 +548,6 @@ def test_subversion(seat: Seat, url: str, tmp_path: Path) -> None:
     must(made.pmrunbook("undo", "code", "--plain", "--yes", timeout=1200))
 
 
-@pytest.mark.long
 def test_r10k_with_a_module_of_the_puppetfile(
     seat: Seat, url: str, tmp_path: Path, before: dict[str, dict[str, str]]
 ) -> None:
@@ -598,7 +591,6 @@ def test_r10k_with_a_module_of_the_puppetfile(
     given_back(lab, before)
 
 
-@pytest.mark.long
 def test_a_command_of_the_sites_own(seat: Seat, tmp_path: Path) -> None:
     """What it leaves is verified like everything else."""
     lab, host = seat.lab, members(seat.lab)[0]

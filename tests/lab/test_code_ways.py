@@ -21,7 +21,7 @@ from tests.lab.conftest import HERE, Seat, booted, jobs_run, must, narrate, pict
 from tests.lab.test_ca import ACCESS_LOGS, names, server
 from tests.lab.test_compilers import OF_THE_SYSTEM, PATH, fqdn, gets_its_catalog, members, ssl
 
-pytestmark = [pytest.mark.lab, pytest.mark.long]
+pytestmark = pytest.mark.lab
 
 EVERY = 20  # seconds
 ASIDE = "/var/lib/pmrunbook/code-aside"
