@@ -105,7 +105,7 @@ if [ -n "$watch" ]; then
 fi
 # Over what is there already. Where even that takes room, the end waits until there is some.
 n=0
-until echo "$rc $(date +%s)" 1<>"$dir/rc.new" || [ "$n" -ge 17280 ]; do
+until echo "$rc $(date +%s)" 1<>"$dir/rc.new" || [ ! -d "$dir" ] || [ "$n" -ge 17280 ]; do
   sleep 5
   n=$((n + 1))
 done 2>/dev/null

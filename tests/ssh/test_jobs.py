@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -112,6 +113,25 @@ def test_a_job_that_fills_its_own_disk_has_its_true_end_and_its_last_words(
         assert run(writer, job)[0].exit == 7
     finally:
         subprocess.run(["umount", "-l", str(spool.parent)], check=True)
+
+
+def test_a_job_whose_folder_is_gone_leaves_no_process(world: World, spool: Path) -> None:
+    writer = world.hosts().writers().writer(world.host(world.sshd()))
+    running = Running(writer, Job("gone", "echo on; sleep 2", 30))
+    wait_for(lambda: running.lines)
+    shutil.rmtree(spool / "gone")
+    running.stop.set()
+    running.thread.join(60)
+    command = f"{spool}/gone/run".encode()
+
+    def left() -> list[Path]:
+        found = []
+        for line in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                found += [line] if command in line.read_bytes() else []
+        return found
+
+    wait_for(lambda: not left())
 
 
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/busybox sh"])
