@@ -255,7 +255,9 @@ class Walk:
         scene = Scene(self.lab, self.seat.state, pid, *where, self._pace)
         try:
             self._hit(process, place, fault, scene)
-            last = process.until(cell.action, "after END", go=fault.leaves)
+            # One that it leaves for lasts until it has: this action may be done by then.
+            whens = () if fault.leaves else ("after END",)
+            last = process.until(cell.action, *whens, go=fault.leaves)
         except queue.Empty:
             cell.fail("it hangs")
             process.process.kill()
@@ -294,15 +296,12 @@ class Walk:
         place.go()
 
     def _until_over(self, process: Held, last: Place | None, cell: Cell, leaves: bool) -> Held:
-        """Go on, or resume, until the action is done or due again; the process that goes on.
-
-        One that `leaves` is to end first, whether or not the action does.
-        """
+        """Go on, or resume, until the action is done or due again; the process that goes on."""
         answer = ""
         while True:
             while last and last.at["when"] == "after END":
                 last.go()
-                if last.at["status"] == "ok" and (cell.exits or not leaves):
+                if last.at["status"] == "ok":
                     return process
                 # What it does now is to end in order: no other action's turn.
                 last = process.until(cell.action, "before START", "after END", go=True)
