@@ -57,6 +57,16 @@ def settings(site: Site, facts: Facts, name: str) -> dict[str, str]:
     }
 
 
+def moved_ssldir(data: bytes) -> str:
+    """The ssldir that a puppet.conf has in sections other than [main], where it is to be; empty:
+    in none. EditError when they differ."""
+    homes = {s: edit.ini_get(data, s, "ssldir") for s in ("main", *ca_clients.OVERRIDES)}
+    others = {v for s, v in homes.items() if v and s != "main"}
+    if others and len(others | {homes["main"] or next(iter(others))}) > 1:
+        raise edit.EditError(f"ssldir differs between sections: {homes}")
+    return next(iter(others), "")
+
+
 def puppet_conf(site: Site, facts: Facts, seen: Seen) -> Edit:
     """EditError where the file cannot be edited without harm."""
     data = seen.puppet_conf.content or b""
@@ -68,11 +78,8 @@ def puppet_conf(site: Site, facts: Facts, seen: Seen) -> Edit:
     if refreshes(seen):
         wanted["crl_refresh_interval"] = CRL_INTERVAL
     said, taken = [], []
-    homes = {s: edit.ini_get(data, s, "ssldir") for s in ("main", *ca_clients.OVERRIDES)}
-    if others := {v for s, v in homes.items() if v and s != "main"}:
-        if len(others | {homes["main"] or next(iter(others))}) > 1:
-            raise edit.EditError(f"ssldir differs between sections: {homes}")
-        wanted["ssldir"] = next(iter(others))
+    if home := moved_ssldir(data):
+        wanted["ssldir"] = home
     for key, value in wanted.items():
         for section in ca_clients.OVERRIDES:
             other = edit.ini_get(data, section, key)
@@ -100,14 +107,28 @@ def ca_cfg(seen: Seen) -> Edit:
 
 
 def webserver_conf(seen: Seen) -> Edit:
+    """All four ssl-* settings or none, and those of puppet.conf where its ssldir moves."""
     file = seen.server_file("webserver.conf")
     data = file.content or b""
-    given = [key for key in TLS if edit.hocon_get(data, f"webserver.{key}")]
-    missing = [key for key in TLS if given and key not in given]
-    for key in missing:
-        data = edit.hocon_set(data, f"webserver.{key}", seen.setting(TLS[key], "server"))
-    why = "or revoked certificates are accepted" if "ssl-crl-path" in missing else "all or none"
-    return Edit("webserver.conf", file, data, f"add {', '.join(missing)}: {why}")
+    conf, now = seen.puppet_conf.content or b"", seen.setting("ssldir", "server")
+    home = moved_ssldir(conf) or now
+    if "$" in home:
+        section = "agent" if edit.ini_get(conf, "agent", "ssldir") else "server"
+        home = seen.setting("ssldir", section)
+    given = {key: edit.hocon_get(data, f"webserver.{key}") for key in TLS}
+    added: list[str] = []
+    follow: list[str] = []
+    for key, setting in TLS.items():
+        today = seen.setting(setting, "server")
+        inside = now and today.startswith(f"{now}/")
+        place = home + today.removeprefix(now) if inside else today
+        if any(given.values()) and (given[key] or today) == today and given[key] != place:
+            (follow if given[key] else added).append(key)
+            data = edit.hocon_set(data, f"webserver.{key}", place)
+    why = "or revoked certificates are accepted" if "ssl-crl-path" in added else "all or none"
+    said = [f"add {', '.join(added)}: {why}"] if added else []
+    said += [f"let {', '.join(follow)} follow ssldir to {home}"] if follow else []
+    return Edit("webserver.conf", file, data, "; ".join(said))
 
 
 def puppetserver_conf(site: Site, seen: Seen) -> Edit:
