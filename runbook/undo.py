@@ -31,6 +31,7 @@ from runbook.symbols import count
 
 PREFIX = "undo:"
 DONE = (Status.OK, Status.ATTESTED, Status.UNKNOWN, Status.RUNNING)  # or may be
+WAYS_BACK = ("Restore", "Compensate")
 
 
 def stage_of(action: str) -> str:
@@ -55,7 +56,7 @@ def undo_plan(step: Step, state: RunState) -> Plan:
             )
     stages = []
     for name, group in groupby(done, key=lambda a: stage_of(a.id)):
-        actions = tuple(_reverse(a, force=False) for a in group)
+        actions = tuple(_reverse(a, state, force=False) for a in group)
         stages.append(StagePlan(Stage(name, f"take back {name}", _nothing), actions, ()))
     return Plan(step, tuple(stages))
 
@@ -64,8 +65,7 @@ def _nothing(*_: object) -> tuple[()]:
     return ()
 
 
-def _reverse(past: ActionState, *, force: bool) -> Action:
-    data = past.action
+def _reverse(past: ActionState, state: RunState, *, force: bool) -> Action:
     return Action(
         id=PREFIX + past.id,
         host=past.host,
@@ -73,9 +73,19 @@ def _reverse(past: ActionState, *, force: bool) -> Action:
         do=_opposite(past, force=force),
         undo=Nothing(),
         risk=Risk.CHANGE,  # the way back stays open, whatever the way there asked for
-        outage=float(data["outage"]),
+        outage=_outage(past, state),
         undoes=past.id,
     )
+
+
+def _outage(past: ActionState, state: RunState) -> float:
+    """The way back costs what the way there did; nothing where there is none, or where what it
+    opened was closed long ago."""
+    opened = past.action.get("opens")
+    stands = past.action["undo"]["kind"] in WAYS_BACK and (
+        not opened or opened["id"] in state.debts
+    )
+    return float(past.action["outage"]) if stands else 0.0
 
 
 def _opposite(past: ActionState, *, force: bool) -> Script | DnsChange:
@@ -98,7 +108,7 @@ def _opposite(past: ActionState, *, force: bool) -> Script | DnsChange:
     back = [
         shell.undo(a.action["do"], a.action["undo"], a.job, force=force)
         for a in (past, *past.earlier)
-        if a.action["undo"]["kind"] in ("Restore", "Compensate")
+        if a.action["undo"]["kind"] in WAYS_BACK
     ]
     scripts = tuple(dict.fromkeys(script for script in back if script))
     if len(scripts) == 1:
@@ -258,4 +268,5 @@ class Undo:
             key=lambda a: (a.first.started, a.id),
             reverse=True,
         )
-        return [_reverse(a, force=force and a.id == failed.undoes) for a in left]
+        state = self._rec.state
+        return [_reverse(a, state, force=force and a.id == failed.undoes) for a in left]

@@ -14,6 +14,7 @@ from runbook.errors import Exit, RunbookError, StateRefuses
 from runbook.model import (
     Action,
     Compensate,
+    Debt,
     Event,
     Facts,
     Irreversible,
@@ -116,6 +117,17 @@ def test_every_way_there_is_taken_back_the_newest_first() -> None:
 def test_what_is_compensated_is_compensated_once() -> None:
     action = Action("s/h/x", "h", "x", Script("x"), Compensate("back"))
     assert scripts(fold([*done(1, action), *done(2, action)])) == ["back"]
+
+
+def test_an_outage_is_announced_only_where_the_way_back_makes_one() -> None:
+    """A server that was stopped to try it runs again long before somebody takes the step back."""
+    stopped = Debt("drill/h", "stopped", "start it")
+    opening = Action("s/h/a", "h", "a", Script("a"), Compensate("b"), outage=90, opens=stopped)
+    closing = Action("s/h/b", "h", "b", Script("b"), Nothing(), outage=5, repays=stopped.id)
+    restart = Action("s/h/c", "h", "c", Script("c"), Compensate("d"), outage=12)
+    events = [*done(1, restart), *done(2, opening)]
+    assert undo_plan(STEP, fold(events)).outages == (("h", 102),)
+    assert undo_plan(STEP, fold([*events, *done(3, closing)])).outages == (("h", 12),)
 
 
 # --- several steps --------------------------------------------------------------------------------

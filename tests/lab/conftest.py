@@ -322,12 +322,10 @@ def pdb_lab() -> Iterator[Lab]:
     yield from booted("pdb", Path(estate) if estate else HERE / "estates" / "puppetdb.yaml")
 
 
-@pytest.fixture(scope="session")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def installed(folder: Path) -> dict[str, str]:
     """The environment in which the runbooks of one chapter are installed; see alone.py."""
-    folder = tmp_path_factory.mktemp("installed")
     package = folder / "alone-1.dist-info"
-    package.mkdir()
+    package.mkdir(exist_ok=True)
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: alone\nVersion: 1\n")
     points = (
         "[pmrunbook.runbooks]\n"
@@ -336,6 +334,11 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     )
     (package / "entry_points.txt").write_text(points)
     return {"PYTHONPATH": f"{folder}:{ROOT}"}
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return installed(tmp_path_factory.mktemp("installed"))
 
 
 @pytest.fixture(scope="module")

@@ -23,15 +23,17 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from runbook import __version__
 from runbook.cli import NETNS
 from runbook.errors import Exit
 from runbook.lab.lab import Lab
-from tests.lab.conftest import HERE, ROOT, SPOOL, Seat, booted, must, narrate, picture
+from tests.lab.conftest import HERE, ROOT, SPOOL, Seat, booted, installed, must, narrate, picture
 from tests.lab.fault_kinds import FAULTS, HOLD, Fault, Scene
 from tests.lab.faults_page import Cell, add, load, page
 from tests.lab.test_compilers import OF_THE_SYSTEM
@@ -56,17 +58,42 @@ class Chapter:
     estate: str
     before: tuple[str, ...] = ()
     measuring: tuple[str, ...] = ()  # stages that change nothing: they may be done again
+    runbook: str = "scaling"
+    sections: Mapping[str, Any] = field(default_factory=dict)  # of the inventory, beside the lab's
+
+    def seat(self, lab: Lab, state: Path) -> Seat:
+        """An operator of this chapter."""
+        file = state / "inventory.yaml"
+        data = yaml.safe_load(lab.inventory.read_text()) | self.sections
+        file.write_text(yaml.safe_dump(data))
+        return Seat(lab, state, installed(lab.folder), file, self.runbook)
 
 
 CHAPTERS = {
     "ca": Chapter("Central CA", "ca", "ca.yaml", measuring=("existing",)),
     "compilers": Chapter("Compile masters", "cm", "compilers.yaml", ("ca",)),
     "puppetdb": Chapter("PuppetDB and reports", "pdb", "puppetdb.yaml", ("ca", "compilers")),
-    "code": Chapter("Code in sync", "code", "sync.yaml", ("ca", "compilers")),
-    "balancer": Chapter(
-        "Load balancing", "lb", "balance.yaml", ("ca", "compilers"), ("look", "spread")
+    "code": Chapter(
+        "Code in sync",
+        "code",
+        "sync.yaml",
+        runbook="code-alone",
+        sections={"code": {"strategy": "rsync", "every": 20}, "rollout": {"canary": 2}},
+    ),
+    "cutover": Chapter(
+        "Load balancing",
+        "lb",
+        "balance.yaml",
+        measuring=("look", "spread"),
+        runbook="balance-alone",
     ),
 }
+
+
+def asked(lab: Lab, chapter: str) -> tuple[str, ...]:
+    """What an operator types for a chapter; the cut-over takes the service's name."""
+    typed = ("--cut-over", lab.estate.agents_server) if chapter == "cutover" else ()
+    return ("--step", chapter, *typed)
 
 
 @dataclass(frozen=True)
@@ -197,7 +224,7 @@ class Walk:
             must(self.lab.execute(host.name, HOLD))
         for step in self.about.before:
             must(self.seat.pmrunbook("--plain", "--yes", "--step", step))
-        process, more = self._start("--step", self.chapter), 0
+        process, more = self._start(*asked(self.lab, self.chapter)), 0
         while True:
             while place := process.next():
                 process = self._meet(process, place)
@@ -401,12 +428,12 @@ def blame(cells: Sequence[Cell], differ: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def seated(lab: Lab, folder: Path) -> Iterator[Seat]:
+def seated(lab: Lab, folder: Path, chapter: str) -> Iterator[Seat]:
     """An operator whose state is on a small disk of its own."""
     folder.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "pmrunbook", folder], check=True)
     try:
-        yield Seat(lab, folder)
+        yield CHAPTERS[chapter].seat(lab, folder)
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
 
@@ -445,14 +472,15 @@ def walks(
     with contextlib.contextmanager(booted)(about.suffix, HERE / "estates" / about.estate) as lab:
         known = lab.folder / f"unbroken-{name}.json"
         if not known.exists():
-            seat = Seat(lab, folder / "unbroken")
+            (folder / "unbroken").mkdir()
+            seat = about.seat(lab, folder / "unbroken")
             for step in (*about.before, name):
-                must(seat.pmrunbook("--plain", "--yes", "--step", step))
+                must(seat.pmrunbook("--plain", "--yes", *asked(lab, step)))
             known.write_text(json.dumps(likeness(lab)))
         for n, shift in enumerate(shifts):
             if n or (folder / "unbroken").exists():
                 lab.reset(narrate)
-            with seated(lab, folder / f"{name}-{n}") as seat:
+            with seated(lab, folder / f"{name}-{n}", name) as seat:
                 walk = Walk(seat, name, missing(name, shift, most), pace)
                 try:
                     walk.run()

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 @pytest.fixture
 def seat(ca_lab: Lab, tmp_path: Path) -> Iterator[Seat]:
-    with seated(ca_lab, tmp_path / "seat") as seat:
+    with seated(ca_lab, tmp_path / "seat", "ca") as seat:
         yield seat
 
 
