@@ -139,3 +139,22 @@ def test_a_deployment_that_failed_is_tried_again_without_waiting_for_the_timer(
     facts = Facts({SOURCE: HostFacts({"schedule": Reading(0, text)})})
     actions = code_schedule.plan(given, facts, (Seen(SOURCE, facts),))
     assert [action.id for action in actions] == planned  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("said", "ok"),
+    [
+        ("result=success\nago=700", True),
+        ("result=success\nago=7000", False),
+        ("result=exit-code\nstatus=1\nago=7", False),
+        ("result=success\nactive=inactive", None),
+        ("result=success\nactive=activating", True),
+    ],
+)
+def test_a_last_run_has_to_be_clean_and_not_long_ago(said: str, ok: bool | None) -> None:
+    given = site("rsync")
+    given.sections["code"]["every"] = 600
+    text = f"[state]\ntimer=active enabled\n{said}\n"
+    facts = Facts({CM1: HostFacts({"schedule": Reading(0, text)})})
+    [check] = code_schedule.checks(given, (CM1,))
+    assert check.judge(facts).ok is ok
