@@ -41,10 +41,16 @@ put_aside() { # environments that are this host's own: neither there, nor ever b
         : >"$noted/changed"
     done
 }
-take() { # folder it lends, where it goes, further arguments of rsync
-    from=$account@$source::$1/ to=$2/
-    shift 2
+take() { # folder it lends, where it goes, names in it (empty: all)
+    from=$account@$source::$1/ to=$2/ these=$3
     mkdir -p -- "$to" || return 1
+    # What a run that was killed had fetched and not put in its place: rsync takes that up again, but
+    # does not delete what of it the source has no more.
+    # shellcheck disable=SC2086  # a list of words
+    (cd -- "$to" && find ${these:-.} -type d -name '.~tmp~' -prune -exec rm -rf -- {} + 2>/dev/null)
+    set --
+    for one in $these; do set -- "$@" "--include=/$one"; done
+    [ -z "$these" ] || set -- "$@" '--exclude=/*'
     # Content decides, as in the proof: a file of the same size and time may be another, whatever the
     # clocks say. Files belong to root here: the source's owner may be somebody else's number. New
     # ones turn up together, and only then old ones go.
@@ -63,18 +69,10 @@ deploy() {
             fail "$source has no code in production: nothing was changed"
     fi
     put_aside "$there" || fail 'what only this host has could not be put aside: nothing else was changed'
-    set -f
-    chosen=
-    for name in $only; do chosen="$chosen --include=/$name"; done
-    # shellcheck disable=SC2086  # lists of words
     printf '%s\n' "$folders" | while read -r name to; do
-        if [ "$name" = environments ] && [ -n "$only" ]; then
-            take "$name" "$to" $chosen --exclude='/*'
-        else
-            take "$name" "$to"
-        fi || fail "$name did not come whole"
+        case $name in environments) these=$only ;; *) these= ;; esac
+        take "$name" "$to" "$these" || fail "$name did not come whole"
     done || exit 1
-    set +f
     printf '%s\n' "$there" >"$noted/delivered.new" && mv -f -- "$noted/delivered.new" "$noted/delivered" || exit 1
     # What was not told to the server yet stays to be told.
     [ ! -e "$noted/changed" ] || { after && rm -f -- "$noted/changed"; } || fail 'Puppet Server keeps the old code in memory'

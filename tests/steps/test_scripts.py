@@ -684,3 +684,52 @@ def test_a_repository_that_is_a_path_stays_its_owners(
     assert fetched.returncode == 0, fetched.stderr
     file = tmp_path / "deployed" / "production" / revision[:12] / "manifests" / "site.pp"
     assert file.read_text() == "# ours\n"
+
+
+# --- code that is pulled --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("only", "left"), [("", []), ("production", ["staging"])])
+def test_what_a_killed_pull_had_fetched_goes_where_code_is_pulled(
+    tmp_path: Path, only: str, left: list[str]
+) -> None:
+    """rsync deletes nothing in the folder it keeps that in, and uses only what is still there."""
+    environments = tmp_path / "environments"
+    for name in ("production", "staging"):
+        kept = environments / name / "data" / ".~tmp~"
+        kept.mkdir(parents=True)
+        (kept / "gone.yaml").write_text("fetched")
+        (environments / name / "data" / "common.yaml").write_text("served")
+    tools = stand_in(
+        tmp_path / "bin",
+        rsync="case $* in *-only*) echo '-rw-r--r-- 1 2026/01/01 00:00:00 production' ;; esac",
+    )
+    given = assignments(
+        source="main.lab.test",
+        sshport="22",
+        account="puppet-code",
+        own=str(tmp_path / "own"),
+        environments=str(environments),
+        only=only,
+        folders=f"environments {environments}",
+    )
+    text = reads.script("rsync_pull.sh").replace("/var/lib/pmrunbook", str(tmp_path / "var"))
+    (tmp_path / "var" / "puppet-code").mkdir(parents=True)
+    (tmp_path / "var" / "puppet-code" / "delivered").write_text("production\nstaging\n")
+    done = sh(f"{tools}{given}after() {{ :; }}\n{text}deploy\n")
+    assert done.returncode == 0, done.stderr
+    assert [p.parents[1].name for p in environments.rglob(".~tmp~")] == left
+    assert len(list(environments.rglob("common.yaml"))) == 2
+
+
+def test_a_run_is_as_long_ago_as_the_clock_says_that_nobody_sets(tmp_path: Path) -> None:
+    tools = stand_in(
+        tmp_path / "bin",
+        systemctl="case $* in *Monotonic*) echo 66164499297 ;; *ExitTimestamp*) date ;; esac",
+        date="echo 'this clock was put back' >&2; exit 1",
+        journalctl=":",
+        ruby='for ended; do :; done; echo "ago=of $ended"',
+    )
+    done = sh(f"{tools}PC_ruby=ruby pc_unit=x\npc_file() {{ :; }}\n{reads.script('schedule.sh')}")
+    assert "ago=of 66164499297" in done.stdout.splitlines()
+    assert done.stderr == ""
