@@ -13,6 +13,7 @@ from runbook.symbols import count
 
 from . import reads
 from .code_site import (
+    BLIND,
     Column,
     Taken,
     about,
@@ -85,20 +86,32 @@ def _verdict(site: Site, facts: Facts, seen: Seen, like: Seen, column: str, take
     mine, theirs = take(seen), take(like)
     if failing := [f"{part} {said}" for part, said in mine.items() if said.startswith("fails")]:
         return Verdict(False, "; ".join(failing), "run it there by hand, as the user puppet")
-    if blind := [part for part in mine if part.startswith("(not readable)")]:
+    if blind := [part for part in mine if part.startswith(BLIND)]:
         return Verdict(False, "; ".join(blind), "let the user puppet read it")
     lacking = [part for part, said in mine.items() if said.split(" ")[0] == "missing"]
     if lacking:
         return Verdict(False, f"missing: {', '.join(lacking)}", "bring it there")
-    wrong = differing(mine, theirs)
+    wrong = _wrong(mine, theirs)
     if not wrong:
         return Verdict(True, _summary(seen, column, mine))
     remedy = _remedy(site, column)
     if not mine:
         return Verdict(False, f"missing, {like.name} has it", remedy)
+    if not theirs:
+        return Verdict(False, f"{like.name} lacks it", remedy)
     path, detail = _first(facts, seen, like, column, wrong[0], mine, theirs)
     more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
     return Verdict(False, f"{path}, unlike {like.name}{more}", remedy, detail)
+
+
+def _useless(part: str, said: str) -> bool:
+    """Whether a server itself has no use of a part, whatever the others have."""
+    return part.startswith(BLIND) or said.startswith("fails") or said.split(" ")[0] == "missing"
+
+
+def _wrong(mine: Column, theirs: Column) -> list[str]:
+    """The parts in which a server differs; one that the other has no use of is the other's cell."""
+    return [p for p in differing(mine, theirs) if not _useless(p, theirs.get(p, ""))]
 
 
 def _remedy(site: Site, column: str) -> str:
@@ -162,7 +175,7 @@ def _closer(
     facts: Facts, seen: Seen, like: Seen, column: str, take: Taken
 ) -> tuple[tuple[str, Read], ...]:
     mine, theirs = take(seen), take(like)
-    wrong = differing(mine, theirs)
+    wrong = _wrong(mine, theirs)
     if not wrong or not mine or not theirs:
         return ()
     part = wrong[0]

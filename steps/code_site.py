@@ -21,6 +21,9 @@ ATOMIC = ("git", "mercurial", "subversion")
 Column = Mapping[str, str]
 """What two servers are compared in, part by part: name -> digest, version or value."""
 
+BLIND = "(not readable)"
+"""What the name of a part begins with that Puppet Server's user cannot read there."""
+
 SETTINGS = (
     "basemodulepath",
     "default_manifest",
@@ -102,7 +105,7 @@ def environment(seen: Seen, name: str) -> Column:
     """Its parts (each module, manifests, data, ...), with the digest of each."""
     parts = {w[1]: w[3] for w in lines(seen, "trees", "part") if len(w) > 3 and w[0] == name}
     blind = {w[1]: "unreadable" for w in lines(seen, "trees", "unreadable") if w[0] == name}
-    return {**parts, **{f"(not readable) {path}": said for path, said in blind.items()}}
+    return {**parts, **{f"{BLIND} {path}": said for path, said in blind.items()}}
 
 
 def shared(seen: Seen) -> Column:

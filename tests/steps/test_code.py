@@ -87,6 +87,33 @@ def test_a_missing_environment_is_no_empty_one() -> None:
     assert cell(found, NAMES[1])[1].observed == "missing, hub.example.com has it"
 
 
+def test_an_environment_that_most_lack_is_said_to_be_alone() -> None:
+    found = facts({NAMES[0]: "[]\n", NAMES[1]: tree(data="aa"), NAMES[2]: "[]\n"})
+    assert cell(found, NAMES[1])[1].observed == "hub.example.com lacks it"
+
+
+def test_what_the_model_has_no_use_of_is_wrong_there_alone() -> None:
+    """Without a majority it is the pattern, but no server differs from what does not work."""
+    code = tree(data="aa")
+    answers = "[classifier]\nterminus=exec\nscript=/e aa\n"
+    key = "[server]\nkey=/k {0}\n[]\n"
+    failing = code + "[trees]\nunreadable=production /c/production/data/x\n"
+    failing += f"{answers}failed=web1 exit%203\n{key.format('missing')}"
+    found = facts(
+        {NAMES[0]: failing, NAMES[1]: f"{code}{answers}answer=web1 aa 0\n{key.format('aa')}"}
+    )
+    for column, said in {
+        "production": "(not readable) /c/production/data/x",
+        "classifier": "of web1 fails: exit 3",
+        "shared": "missing: key /k",
+    }.items():
+        verdict = cell(found, NAMES[0], column)[1]
+        assert (verdict.ok, verdict.observed) == (False, said)
+        check, verdict = cell(found, NAMES[1], column)
+        assert verdict.ok
+        assert check.then(found) == ()
+
+
 def test_the_first_path_is_asked_for_and_shown() -> None:
     found = facts({n: tree(data="bb" if n == NAMES[1] else "aa") for n in NAMES})
     check, _ = cell(found, NAMES[1])
