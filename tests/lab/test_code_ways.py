@@ -5,9 +5,12 @@ Real hosts; the tests share one estate and build on each other, in the order of 
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,15 @@ from runbook.lab.disk import LOGIN_TRACES
 from runbook.lab.lab import Lab
 from tests.lab.conftest import HERE, Seat, booted, jobs_run, must, narrate, picture
 from tests.lab.test_ca import ACCESS_LOGS, names, server
-from tests.lab.test_compilers import OF_THE_SYSTEM, PATH, fqdn, gets_its_catalog, members, ssl
+from tests.lab.test_compilers import (
+    OF_THE_SYSTEM,
+    PATH,
+    boundaries,
+    fqdn,
+    gets_its_catalog,
+    members,
+    ssl,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -111,7 +122,54 @@ def given_back(lab: Lab, before: dict[str, dict[str, str]]) -> None:
         assert left == set(), host
 
 
+def checks(seat: Seat, *asked: str, code: int = 0) -> dict[str, dict[str, Any]]:
+    """The checks that `verify` makes, by id; it ends with `code`."""
+    out = must(seat.pmrunbook("verify", *asked, "--json"), code)
+    return {e["id"]: e for e in map(json.loads, out.splitlines()) if e["kind"] == "check"}
+
+
+@contextmanager
+def clock_off(lab: Lab, host: str, by: str) -> Iterator[None]:
+    """Whoever asks this host for the time of day is told another one.
+
+    The hosts of a lab share one clock, so it is the program that tells it which is wrong here.
+    """
+    shim = f"#!/bin/sh\nexec /usr/bin/date -d '{by}' \"$@\"\n"
+    at = "/usr/local/sbin/date"
+    must(lab.execute(host, f"cat >{at}; chmod 755 {at}", stdin=shim))
+    try:
+        yield
+    finally:
+        must(lab.execute(host, f"rm {at}"))
+
+
 # --- rsync ----------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_what_becomes_of_what_only_one_server_has(
+    pulling: Seat, before: dict[str, dict[str, str]]
+) -> None:
+    """An environment of its own, a local edit, and a file that only its strange owner may read."""
+    lab, source, host = pulling.lab, server(pulling.lab), members(pulling.lab)[0]
+    file = f"{path(lab, source)}/staging/data/common.yaml"
+    owner, mode = must(lab.execute(source, f"stat -c '%U:%G %a' {file}")).split()
+    must(lab.execute(source, f"chown games: {file}; chmod 600 {file}"))
+    try:
+        shown = must(pulling.pmrunbook("--dry-run", "--plain", "--step", "code"), 1)
+        red = {i: c for i, c in checks(pulling, "code", code=1).items() if not c["ok"]}
+    finally:
+        must(lab.execute(source, f"chown {owner} {file}; chmod {mode} {file}"))
+    assert "[code-source-unreadable]" in shown
+    assert file in shown
+    assert f"own; goes to {ASIDE}" in shown
+    assert f"pull production, staging, own from {fqdn(lab, source)}" in shown
+    assert f"own, which only it has, goes to {ASIDE}" in shown
+    said = {i: c["observed"] for i, c in red.items()}
+    assert said == {
+        f"same/{fqdn(lab, host)}/production": f"manifests/site.pp, unlike {fqdn(lab, source)}",
+        f"same/{fqdn(lab, host)}/own": f"{fqdn(lab, source)} lacks it",
+        f"same/{fqdn(lab, source)}/staging": f"(not readable) {file}",
+    }
 
 
 def test_rsync_from_nothing_to_proof(pulling: Seat, before: dict[str, dict[str, str]]) -> None:
@@ -170,12 +228,58 @@ def test_a_byte_that_differs_is_named_and_put_right(pulling: Seat) -> None:
     # As with a clock that is ahead: what is wrong there is newer than what is right.
     ahead = f"{path(lab, host)}/staging/data/common.yaml"
     must(lab.execute(host, f"{edited}; sed -i 's/8192/8193/' {ahead}; touch -d '1 day' {ahead}"))
-    done = pulling.pmrunbook("verify", "--plain", "--step", "code")
+    done = pulling.pmrunbook("verify", "code", "--plain")
     assert done.returncode == 1
     assert "data/common.yaml" in done.stdout
     assert ", and 1 more" in done.stdout
     must(pulling.pmrunbook("--plain", "--yes", "--step", "code"))
     assert alike(lab)
+
+
+def test_clocks_that_are_wrong_hide_no_change_and_no_run(pulling: Seat) -> None:
+    """What comes is older or newer than what it replaces, and the last run seems to be to come."""
+    lab, source, host = pulling.lab, server(pulling.lab), members(pulling.lab)[0]
+    file = f"{path(lab, source)}/staging/data/common.yaml"
+    must(lab.execute(source, f"cp -p {file} /root/common.yaml"))
+    for ahead, behind in (("1 hour", "-1 hour"), ("-1 hour", "1 hour")):
+        with clock_off(lab, host, behind):
+            must(lab.execute(source, f"echo '# {ahead}' >>{file}; touch -d '{ahead}' {file}"))
+            must(lab.execute(host, "systemctl start puppet-code.service", timeout=120))
+            assert alike(lab)
+            found = checks(pulling, "--step", "code")
+        said = found[f"schedule/{fqdn(lab, host)}"]["observed"]
+        ago = re.fullmatch(rf"clean, (\d+) s ago \(every {EVERY} s\)", said)
+        assert ago, said
+        assert int(ago[1]) < 10 * EVERY
+    must(lab.execute(source, f"cp -p /root/common.yaml {file}"))
+    must(lab.execute(host, "systemctl start puppet-code.service", timeout=120))
+
+
+def test_a_run_that_is_killed_leaves_nothing_behind(pulling: Seat) -> None:
+    """No file of it is served, and what it had fetched goes when the source has it no more."""
+    lab, source, host = pulling.lab, server(pulling.lab), members(pulling.lab)[0]
+    there, here = (f"{path(lab, h)}/production/modules/site/files" for h in (source, host))
+    was = code_of(lab, host)
+    must(
+        lab.execute(
+            source,
+            f"mkdir -p {there}; echo new >{there}/first.txt; "
+            f"head -c 300M /dev/urandom >{there}/second.bin",
+        )
+    )
+    fetching = f"[ -n \"$(find {here} -name '.second*' -size +4M 2>/dev/null)\" ]"
+    kill = (
+        "systemctl stop puppet-code.timer; systemctl start --no-block puppet-code.service; "
+        f"until {fetching}; do sleep 0.1; done; systemctl kill -s KILL puppet-code.service"
+    )
+    must(lab.execute(host, kill, timeout=60))
+    now = code_of(lab, host)
+    assert {p: now.get(p) for p in was} == was
+    assert all("/." in p for p in now.keys() - was.keys())
+    must(lab.execute(source, f"rm -r {there}"))
+    must(pulling.pmrunbook("--plain", "--yes", "--step", "code"))
+    assert alike(lab)
+    assert must(lab.execute(host, f"find {path(lab, host)} -name '.~tmp~'")) == ""
 
 
 def test_a_source_without_its_disk_is_no_order_to_delete(pulling: Seat) -> None:
@@ -200,6 +304,20 @@ def test_undo_of_rsync_gives_everything_back(
     gone = "! getent passwd puppet-code && [ ! -e /usr/local/sbin/puppet-code ]"
     for host in servers(pulling.lab):
         must(pulling.lab.execute(host, gone))
+
+
+def test_killed_around_the_first_pull_it_goes_on_and_gives_all_back(
+    pulling: Seat, before: dict[str, dict[str, str]]
+) -> None:
+    lab = pulling.lab
+    made = [p for p in boundaries(pulling.events(), "code") if p[2].endswith(("/first", "/enable"))]
+    places = [
+        p for _, _, action in made for p in (("after", "start", action), ("before", "end", action))
+    ]
+    pulling.killed_at(places, servers(lab), "--step", "code")
+    assert alike(lab)
+    must(pulling.pmrunbook("undo", "code", "--plain", "--yes", timeout=1800))
+    given_back(lab, before)
 
 
 # --- a model master -------------------------------------------------------------------------------
