@@ -202,8 +202,9 @@ def _first(
         old, new = theirs.get(part, "nothing"), mine.get(part, "nothing")
         return part, f"-{part}: {old}\n+{part}: {new}\n"
     files = [_file(facts, one, column, part, path) for one in (like, seen)]
-    detail = "" if None in files else _shown(path, files)
-    return part if path == "." else path, detail
+    root, _ = _root(seen, column, part)
+    name = part if path == "." else path if column in roots(seen) else f"{root}/{path}"
+    return name, "" if None in files else _shown(name, files)
 
 
 def _file(facts: Facts, seen: Seen, column: str, part: str, path: str) -> FileFact | None:

@@ -130,6 +130,14 @@ def test_the_first_path_is_asked_for_and_shown() -> None:
     assert {r.id for _, r in check.then(deeper)} >= {"content//c/production/data/b c"}
 
 
+def test_a_path_of_what_all_environments_share_is_told_whole() -> None:
+    codes = {n: f"[trees]\nshared=/base 1 {'bb' if n == NAMES[1] else 'aa'}\n[]\n" for n in NAMES}
+    paths = {n: "entry=11 x/lib/a.rb\n" if n == NAMES[1] else "" for n in NAMES}
+    found = facts(codes, **{"paths/shared//base": paths})
+    verdict = cell(found, NAMES[1], "shared")[1]
+    assert verdict.observed == f"/base/x/lib/a.rb, unlike {NAMES[0]}"
+
+
 def test_a_secret_is_never_asked_for() -> None:
     paths = {n: f"entry={i} keys/private_key.pkcs7.pem\n" for i, n in enumerate(NAMES)}
     found = facts(
