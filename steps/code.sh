@@ -53,18 +53,27 @@ printf 'codedir=%s\nenvironmentpath=%s\n' "$codedir" "$environments"
     folder = folders.find { |d| path.start_with?(d + "/") }
     folder ? folder + "/" + path[(folder.size + 1)..].split("/", 2)[0] : path.split("/", 2)[0]
   end
+  # The commit that a working copy of Git is at; empty where there is none, or no Git to ask.
+  def head(root)
+    return "" unless File.exist?(root + "/.git")
+    Open3.capture2("git", "-c", "safe.directory=*", "-C", root, "rev-parse", "HEAD", err: File::NULL)[0].strip
+  rescue SystemCallError
+    ""
+  end
   # How a tree calls its own state: whoever deployed it left a note, or it is a working copy.
   def revision(root)
     return File.binread(root + "/.pmrunbook-revision").strip if File.file?(root + "/.pmrunbook-revision")
-    if File.file?(root + "/.r10k-deploy.json")
-      note = JSON.parse(File.binread(root + "/.r10k-deploy.json"))
-      return note["signature"].to_s[0, 12] + (note["deploy_success"] == false ? "+failed" : "")
+    file, config = root + "/.r10k-deploy.json", root + "/.git/config"
+    # A Puppetfile that cannot be resolved leaves the new checkout beside the note of the deployment before.
+    if File.file?(file) || File.file?(config) && File.binread(config).include?("[remote \"cache\"]")
+      note = File.file?(file) ? JSON.parse(File.binread(file)) : {}
+      noted = note["signature"].to_s
+      at = [head(root), noted].find { |found| !found.empty? }.to_s
+      return at[0, 12] + (note["deploy_success"] == false || at != noted ? "+failed" : "")
     end
     if File.exist?(root + "/.git")
-      git = ["git", "-c", "safe.directory=*", "-C", root]
-      head, = Open3.capture2(*git, "rev-parse", "--short=12", "HEAD", err: File::NULL)
-      edits, = Open3.capture2(*git, "status", "--porcelain", "--", ".", ":!.resource_types", err: File::NULL)
-      return head.strip + (edits.empty? ? "" : "+edited")
+      edits, = Open3.capture2("git", "-c", "safe.directory=*", "-C", root, "status", "--porcelain", "--", ".", ":!.resource_types", err: File::NULL)
+      return head(root)[0, 12] + (edits.empty? ? "" : "+edited")
     end
     if File.file?(root + "/.hg/dirstate")
       edits, = Open3.capture2({ "HGPLAIN" => "1" }, "hg", "-R", root, "status", err: File::NULL)

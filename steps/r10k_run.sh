@@ -8,14 +8,25 @@ export LC_ALL GIT_TERMINAL_PROMPT
 export GIT_SSH_COMMAND="ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10${key:+ -i $key -o IdentitiesOnly=yes}"
 fail() { printf 'Error: %s\n' "$1" >&2; exit 1; }
 deploy() {
+    log=$(mktemp) || exit 1
+    exec 4>&1
     # shellcheck disable=SC2086  # a list of words
-    "$r10k" deploy environment $only -c "$config" --modules -v 2>&1
-    code=$?
-    # r10k says 0 although an environment failed or its postrun command did: its notes tell.
+    code=$({ { "$r10k" deploy environment $only -c "$config" --modules -v 2>&1; echo $? >&3; } | tee -- "$log" >&4; } 3>&1)
+    exec 4>&-
+    # What it says is long: why it failed is its first error, with the lines that belong to it.
+    why=$(awk '/^[A-Z]+[ \t]+-> / { if (on) exit; on = /^ERROR/ } on' "$log" | tr -s '\t\n ' ' ' | sed 's/ $//' | cut -c1-400)
+    rm -f -- "$log"
+    # r10k says 0 although an environment failed or its postrun command did: its notes tell. Of a
+    # Puppetfile that cannot be resolved it notes nothing: the note is of the deployment before.
+    torn=
     for note in "$environments"/*/.r10k-deploy.json; do
         [ -f "$note" ] || continue
-        ! grep -q '"deploy_success" *: *false' "$note" || fail "$(dirname "$note") was not deployed"
+        at=$(dirname "$note") head=
+        [ ! -e "$at/.git" ] || head=$(git -c safe.directory='*' -C "$at" rev-parse HEAD)
+        grep -q "\"signature\" *: *\"$head" "$note" && ! grep -q '"deploy_success" *: *false' "$note" ||
+            torn="$torn $at"
     done
-    [ "$code" = 0 ] || fail "r10k ended with $code"
+    [ -z "$torn" ] || fail "not deployed cleanly:$torn${why:+; $why}"
+    [ "$code" = 0 ] || fail "r10k ended with $code${why:+; $why}"
     after
 }

@@ -722,6 +722,55 @@ def test_what_a_killed_pull_had_fetched_goes_where_code_is_pulled(
     assert len(list(environments.rglob("common.yaml"))) == 2
 
 
+NOTE = '{{\n  "signature": "{0}",\n  "deploy_success": {1}\n}}\n'
+
+
+ERRORS = """\
+INFO\t -> Using Puppetfile '/etc/puppet/code/environments/staging/Puppetfile'
+ERROR\t -> Command exited with non-zero exit code:
+Command: git clone --mirror git://forge/gone.git
+fatal: remote error
+ERROR\t -> Command exited with non-zero exit code:
+INFO\t -> Environment production is now at new
+"""
+WHY = (
+    "; ERROR -> Command exited with non-zero exit code: "
+    "Command: git clone --mirror git://forge/gone.git fatal: remote error"
+)
+
+
+@pytest.mark.parametrize(
+    ("staging", "code", "shown", "said"),
+    [
+        (NOTE.format("new", "true"), 0, "INFO\t -> x\n", ""),
+        (NOTE.format("new", "false"), 0, "", "not deployed cleanly: {0}/staging"),
+        (NOTE.format("old", "true"), 1, ERRORS, "not deployed cleanly: {0}/staging" + WHY),
+        (NOTE.format("new", "true"), 1, ERRORS, "r10k ended with 1" + WHY),
+    ],
+    ids=["clean", "noted", "not-noted", "ended"],
+)
+def test_which_environment_r10k_did_not_deploy_and_why(
+    tmp_path: Path, staging: str, code: int, shown: str, said: str
+) -> None:
+    """A Puppetfile that cannot be resolved leaves the note of the deployment before."""
+    right = NOTE.format("new", "true")
+    for name, note in {
+        "archive/x": right,
+        "production/.git": right,
+        "staging/.git": staging,
+    }.items():
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name).with_name(".r10k-deploy.json").write_text(note)
+    (tmp_path / "by_hand").mkdir()
+    (tmp_path / "shown").write_text(shown)
+    r10k = f"cat {tmp_path}/shown; exit {code}"
+    tools = stand_in(tmp_path / "bin", r10k=r10k, git="echo new")
+    given = assignments(r10k="r10k", config="/c", only="", key="", environments=str(tmp_path))
+    done = sh(f"{tools}{given}after() {{ echo after; }}\n{reads.script('r10k_run.sh')}deploy\n")
+    assert done.stderr == (f"Error: {said.format(tmp_path)}\n" if said else "")
+    assert done.stdout == shown + ("" if said else "after\n")
+
+
 def test_a_run_is_as_long_ago_as_the_clock_says_that_nobody_sets(tmp_path: Path) -> None:
     tools = stand_in(
         tmp_path / "bin",
