@@ -146,6 +146,8 @@ class Held:
     def _wait(self) -> None:
         self.process.wait()
         self._come.put(None)
+        # Who waits at the door leaves: a wait that is begun again would be at the next one's door.
+        self._door.shutdown(socket.SHUT_RDWR)
         self._door.close()
         shutil.rmtree(self._folder)
 
