@@ -10,9 +10,13 @@ from dataclasses import replace
 from runbook.steps import RUNBOOK as SCALING
 from runbook.steps.balancer import BALANCER
 from runbook.steps.code import CODE
+from runbook.steps.compilers import COMPILERS
 from runbook.steps.cutover import CUTOVER
 from runbook.steps.survey import SURVEY
 
+COMPILERS_ALONE = replace(
+    SCALING, id="compilers-alone", steps=(SURVEY, replace(COMPILERS, needs=(SURVEY.id,)))
+)
 CODE_ALONE = replace(SCALING, id="code-alone", steps=(SURVEY, replace(CODE, needs=(SURVEY.id,))))
 BALANCE_ALONE = replace(
     SCALING,

@@ -329,6 +329,7 @@ def installed(folder: Path) -> dict[str, str]:
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: alone\nVersion: 1\n")
     points = (
         "[pmrunbook.runbooks]\n"
+        "compilers-alone = tests.lab.alone:COMPILERS_ALONE\n"
         "code-alone = tests.lab.alone:CODE_ALONE\n"
         "balance-alone = tests.lab.alone:BALANCE_ALONE\n"
     )

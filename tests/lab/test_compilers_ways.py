@@ -76,15 +76,16 @@ def bare(lab: Lab) -> str:
 
 
 @pytest.fixture(scope="module")
-def seat(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Seat:
-    """The bare machine is to be a compile master, too."""
+def seat(lab: Lab, alone: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Seat:
+    """The bare machine is to be a compile master, too; the CA has its host's name."""
     state = tmp_path_factory.mktemp("state")
-    return inventory(Seat(lab, state), "site")
+    return inventory(Seat(lab, state, alone, runbook="compilers-alone"), "site")
 
 
 def inventory(seat: Seat, name: str, **changes: Any) -> Seat:
     data = yaml.safe_load(seat.lab.inventory.read_text())
     data["compile_masters"].append(fqdn(seat.lab, bare(seat.lab)))
+    data["ca"]["name"] = data["ca"]["host"]
     file = seat.state / f"{name}.yaml"
     file.write_text(yaml.safe_dump(data | changes))
     return replace(seat, file=file)
