@@ -464,7 +464,9 @@ class Crew:
             for check in left:
                 verdict = _unread(check, facts) or check.judge(facts)
                 verdicts[check.id] = verdict
-                hopeless = any(host in dark for host, _ in check.reads if not facts.reachable(host))
+                hopeless = verdict.final or any(
+                    host in dark for host, _ in check.reads if not facts.reachable(host)
+                )
                 if verdict.ok is not True and spent < check.patience and not hopeless:
                     waiting.append(check)
                     continue

@@ -449,6 +449,7 @@ class Verdict:
     detail: str = ""  # lines that show it, such as a unified diff
     shares: tuple[tuple[str, float, int], ...] = ()
     """How a load was spread: server, planned share of the whole, measured count."""
+    final: bool = False  # waiting would not change it: a patient check ends with it
 
 
 def _no_more(facts: Facts) -> tuple[tuple[str, Read], ...]:

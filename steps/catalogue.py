@@ -664,6 +664,25 @@ KINDS = {
             "runuser -u postgres -- psql -c '\\du'",
         ),
         Kind(
+            "puppetdb-database-closed",
+            WARNING,
+            "a database that lets PuppetDB in",
+            "Servers compile on, and nothing of their runs is stored. Start PostgreSQL, or open "
+            "the way to it (pg_hba.conf, a firewall). A password that it refuses is set anew by "
+            "the step: one made there, or the inventory's (puppetdb.database.password).",
+            "journalctl -u puppetdb -n 50; systemctl status 'postgresql*'",
+        ),
+        Kind(
+            "puppetdb-connections",
+            WARNING,
+            "connections for every PuppetDB, and some for others",
+            "Each PuppetDB opens 25 to write and 25 to read (maximum-pool-size). With none left no "
+            "backup and no psql gets in. Raise max_connections in postgresql.conf, and restart "
+            "PostgreSQL.",
+            "runuser -u postgres -- psql -c 'select usename, client_addr, count(*) from "
+            "pg_stat_activity group by 1, 2'",
+        ),
+        Kind(
             "puppetdb-certificate",
             BLOCKER,
             "a certificate of the site's CA, for the host's name and the key it has",

@@ -8,7 +8,8 @@ ss -Hltn 2>/dev/null | awk '{n = split($4, a, ":"); print "port=" a[n]}' | sort 
 printf 'epoch=%s\n' "$(date +%s.%N)"
 awk '/^(MemTotal|MemAvailable):/ {print "memory_" tolower(substr($1, 4, length($1) - 4)) "=" $2}' /proc/meminfo
 printf 'processors=%s\n' "$(nproc 2>/dev/null)"
-df -Pk /etc /usr /opt /var /var/lib /tmp "${PS_ssldir:-/}" "${PS_cadir:-/}" 2>/dev/null |
+df -Pk /etc /usr /opt /var /var/lib /var/lib/puppetdb /opt/puppetlabs/server/data/puppetdb \
+    /var/lib/postgresql /var/lib/pgsql /tmp "${PS_ssldir:-/}" "${PS_cadir:-/}" 2>/dev/null |
     awk 'NR > 1 && !seen[$6]++ {print "disk=" $6 " " $2 " " $4}'
 ip -o addr show scope global 2>/dev/null | awk '{split($4, a, "/"); print "address=" a[1]}'
 :

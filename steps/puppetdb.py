@@ -118,6 +118,15 @@ def _running(site: Site, facts: Facts, store: Store) -> Findings:
         yield found("puppetdb-plain-open", store.name, f"host = {host}")
 
 
+def _database(site: Site, facts: Facts, store: Store) -> Findings:
+    if store.foreign:
+        return
+    if said := puppetdb_database.closed(store):
+        yield found("puppetdb-database-closed", store.name, said)
+    if said := puppetdb_database.crowded(site, facts, store):
+        yield found("puppetdb-connections", store.name, said)
+
+
 def _asking(site: Site, facts: Facts, store: Store) -> Findings:
     keys = {line.split(" ", 1)[0] for line in store.facts.all("list")}
     if set(LISTS) <= keys:
@@ -184,7 +193,7 @@ def findings(site: Site, facts: Facts) -> tuple[Finding, ...]:
         finding
         for store in stores(site, facts)
         if not store.seen.enterprise
-        for kind in (_installing, _running, _asking)
+        for kind in (_installing, _running, _database, _asking)
         for finding in kind(site, facts, store)
     ]
     for seen in joined(site, facts):

@@ -66,8 +66,8 @@ if [ -f "$pd_db" ]; then
         if pd_said=$(cd / && PGPASSWORD=$pd_word PGSSLMODE=$(pd_option sslmode prefer) \
             PGSSLROOTCERT=$(pd_option sslrootcert '') PGCONNECT_TIMEOUT=8 pc_within 12 psql -w -qtAX \
             -h "${pd_server%%:*}" -p "$pd_tcp" -U "$(pd_of username "$pd_db" database)" -d "${pd_place#*/}" \
-            -c 'select 1' 2>&1); then
-            echo 'login=yes'
+            -c "select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int" 2>&1); then
+            printf 'login=yes\nconnections=%s\npool=%s\n' "$pd_said" "$(pd_of maximum-pool-size "$pd_db" database)"
         else
             printf 'login=no %s\n' "$(printf %s "$pd_said" | tr '\n' ' ' | head -c 300)"
         fi
@@ -97,7 +97,10 @@ if [ -n "$pd_began" ]; then
 fi
 # What it could not store it keeps there; its metrics, which count that, are closed to us.
 pd_vardir=$(pd_of vardir "$pd_etc/conf.d/config.ini" global)
-printf 'discarded=%s\n' "$(find "${pd_vardir:-/var/lib/puppetdb}/stockpile/discard" -type f -mtime -1 2>/dev/null | wc -l)"
+pd_queue=${pd_vardir:-/var/lib/puppetdb}/stockpile
+printf 'discarded=%s\n' "$(find "$pd_queue/discard" -type f -mtime -1 2>/dev/null | wc -l)"
+# What it failed to store it tries again an hour later.
+printf 'stuck=%s\n' "$(find "$pd_queue/cmd/q" -type f -mmin +90 2>/dev/null | wc -l)"
 # --- what it says of itself, on its plain port: no certificate is asked for there ---
 [ -n "$PC_ruby" ] && [ -n "$pd_began" ] || exit 0
 pd_plain=$(pd_of port "$pd_etc/conf.d/jetty.ini" jetty)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from runbook.model import Action, Facts, Later, Planned, Restore, Script, SecretRef, Site, Stage
 
 from . import reads
-from .puppetdb_site import Store, about, local_database, mine
+from .puppetdb_site import Store, about, local_database, mine, stores
 from .shellwords import assignments
 
 
@@ -29,13 +31,46 @@ def made(site: Site, store: Store) -> bool:
     return there and told(site, store)
 
 
-def told(site: Site, store: Store) -> bool:
-    """Whether PuppetDB has a database in its configuration, by a user whom that lets in."""
+NO_ROOM = re.compile(r"connection slots|too many")
+"""PostgreSQL has no connection left (its error 53300)."""
+
+
+def closed(store: Store) -> str:
+    """What a login as PuppetDB said, where it failed and PuppetDB is not in by itself."""
+    outcome, _, said = store.facts.one("login").partition(" ")
+    inside = store.state.one("read_db_up") == "true" and "authentication failed" not in said
+    return said if outcome == "no" and not inside and not NO_ROOM.search(said) else ""
+
+
+def refused(store: Store) -> bool:
+    """Whether the database refuses what PuppetDB has of it, which being told anew can cure.
+
+    A server's own word follows its severity and two blanks (libpq), in whatever language it has.
+    Where that is missing nobody was asked; "the database system is" starting up, or going down.
+    """
+    said = closed(store)
+    return ":  " in said and "the database system is " not in said
+
+
+POOL = 25
+"""Connections that PuppetDB opens for writing, and as many again for reading, unless told
+otherwise (`maximum-pool-size`; its "Configuring PuppetDB")."""
+
+
+def crowded(site: Site, facts: Facts, store: Store) -> str:
+    """How many connections the PuppetDBs on one PostgreSQL take, where it has not as many."""
     said = store.facts.one("login")
-    # Where PuppetDB itself is let in, a login of ours fails for another reason: two PuppetDBs can
-    # have all the connections that PostgreSQL gives.
-    let_in = store.state.one("read_db_up") == "true" and "authentication failed" not in said
-    if said.startswith("no") and not let_in:
+    if NO_ROOM.search(said):
+        return said.partition(" ")[2]
+    sharing = stores(site, facts) if not local_database(site) else (store,)
+    wanted = sum(2 * (s.facts.number("pool") or POOL) for s in sharing)
+    given = store.facts.number("connections")
+    return f"{wanted} are taken, of {given}" if 0 < given < wanted else ""
+
+
+def told(site: Site, store: Store) -> bool:
+    """Whether PuppetDB has a database in its configuration, by a user whom that does not refuse."""
+    if refused(store):
         return False
     if _given_password(site):
         right = (store.facts.one("subname"), store.facts.one("username"))
@@ -83,13 +118,27 @@ def _ini(store: Store) -> str:
     return f"{store.etc}/conf.d/database.ini"
 
 
+def _making(site: Site, store: Store) -> str:
+    own, facts = about(site)["database"], store.facts
+    parts = {
+        "role": f"role {own['user']}",
+        "database": f"database {own['name']}",
+        "extension": "extension pg_trgm",
+    }
+    missing = ", ".join(said for key, said in parts.items() if facts.one(key) != "yes")
+    if facts.one("postgres") == "stopped":
+        return f"start PostgreSQL, and make what is not there of: {missing}"
+    if "password" not in facts:
+        return f"make {missing}, with a password that is made there and shown nowhere"
+    return f"make {missing}" if missing else f"let {parts['role']} in by the password PuppetDB has"
+
+
 def _create(site: Site, store: Store) -> Action:
     script = _script(site, store)
     return Action(
         id=f"database/{store.name}/create",
         host=store.name,
-        title=f"make role, database {about(site)['database']['name']} and extension pg_trgm, with "
-        "a password that is made there and shown nowhere",
+        title=_making(site, store),
         do=Script(script + "create_database\n", saves=(_ini(store),), timeout=300.0),
         undo=Restore(first=script + "drop_database\n"),
     )

@@ -20,6 +20,7 @@ from runbook.model import (
 
 from . import reads
 from .layout import Seen, joined
+from .puppetdb_database import closed
 from .puppetdb_files import edits
 from .puppetdb_site import Store, stores, urls
 from .shellwords import assignments
@@ -111,16 +112,25 @@ def answers(site: Site, name: str) -> Check:
             return Verdict(None, f"{name} was not read")
         state = store.state
         log = f"journalctl -u puppetdb -n 50 --no-pager, on {name}"
+        if not store.running:
+            return Verdict(False, f"it does not run. {MEANWHILE}", log, final=True)
+        if said := closed(store):
+            said = f"its database does not let it in: {said}. {MEANWHILE}"
+            return Verdict(False, said, log, final=True)
         if state.one("state") != "running" or state.one("maintenance_mode") == "true":
-            said = state.one("error") or state.one("state") or "it does not run"
+            said = state.one("error") or state.one("state") or "it does not answer"
             return Verdict(False, f"{said}. {MEANWHILE}", log)
         if state.one("write_db_up") == "false" or state.one("read_db_up") == "false":
             return Verdict(False, f"its database does not answer. {MEANWHILE}", log)
         if (queue := state.number("queue_depth")) > QUEUE:
             return Verdict(False, f"{queue} commands wait to be stored", log)
+        if stuck := state.number("stuck"):
+            said = f"{stuck} commands wait to be stored for more than 90 min"
+            return Verdict(False, said, log, final=True)
         if lost := state.number("discarded"):
             said = f"{lost} files of commands thrown away within a day"
-            return Verdict(False, said, f"look into stockpile/discard in its vardir, on {name}")
+            remedy = f"look into stockpile/discard in its vardir, on {name}"
+            return Verdict(False, said, remedy, final=True)
         return Verdict(True, f"{state.one('version')}, queue {queue}, none thrown away")
 
     title = f"{name} runs PuppetDB, with its database and an empty queue"

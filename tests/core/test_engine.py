@@ -520,6 +520,15 @@ def test_a_patient_check_does_not_wait_for_a_host_that_was_silent_before() -> No
     assert time.monotonic() - began < 10
 
 
+def test_a_patient_check_does_not_wait_for_what_waiting_would_not_change() -> None:
+    reads = (("h2", Read("a", "get a")),)
+    check = Check("a", "", lambda facts: Verdict(False, "refused", final=True), reads, (), 60.0)
+    told = replace(TWO, checks=lambda site, facts: (check,))
+    began = time.monotonic()
+    assert not make(fleet(), site(*NAMES), told, mode="verify", writers=False).engine.verify()
+    assert time.monotonic() - began < 10
+
+
 def test_a_check_that_looks_at_nothing_proves_nothing() -> None:
     empty = replace(TWO, checks=lambda *_: (Check("none", "", lambda _: Verdict(True, "on none")),))
     run = make(fleet(), site(*NAMES), empty, mode="verify", writers=False)
