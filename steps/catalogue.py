@@ -667,9 +667,9 @@ KINDS = {
             "puppetdb-database-closed",
             WARNING,
             "a database that lets PuppetDB in",
-            "Servers compile on, and nothing of their runs is stored. Start PostgreSQL, or open "
-            "the way to it (pg_hba.conf, a firewall). A password that it refuses is set anew by "
-            "the step: one made there, or the inventory's (puppetdb.database.password).",
+            "Servers compile on; what they send waits in PuppetDB's queue. Start PostgreSQL, or "
+            "open the way to it (pg_hba.conf, a firewall). A password that it refuses is set anew "
+            "by the step: one made there, or the inventory's (puppetdb.database.password).",
             "journalctl -u puppetdb -n 50; systemctl status 'postgresql*'",
         ),
         Kind(

@@ -36,7 +36,10 @@ NO_ROOM = re.compile(r"connection slots|too many")
 
 
 def closed(store: Store) -> str:
-    """What a login as PuppetDB said, where it failed and PuppetDB is not in by itself."""
+    """What a login as PuppetDB said, where it failed and PuppetDB does not say that it is in.
+
+    It waits a second for its database (`db-up?`): on a busy machine it says no where it is in.
+    """
     outcome, _, said = store.facts.one("login").partition(" ")
     inside = store.state.one("read_db_up") == "true" and "authentication failed" not in said
     return said if outcome == "no" and not inside and not NO_ROOM.search(said) else ""

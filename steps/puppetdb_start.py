@@ -115,17 +115,17 @@ def answers(site: Site, name: str) -> Check:
         if not store.running:
             return Verdict(False, f"it does not run. {MEANWHILE}", log, final=True)
         if said := closed(store):
-            said = f"its database does not let it in: {said}. {MEANWHILE}"
+            said = f"its database does not let it in: {said}. {QUEUED}"
             return Verdict(False, said, log, final=True)
         if state.one("state") != "running" or state.one("maintenance_mode") == "true":
             said = state.one("error") or state.one("state") or "it does not answer"
             return Verdict(False, f"{said}. {MEANWHILE}", log)
         if state.one("write_db_up") == "false" or state.one("read_db_up") == "false":
-            return Verdict(False, f"its database does not answer. {MEANWHILE}", log)
+            return Verdict(False, f"its database does not answer. {QUEUED}", log)
         if (queue := state.number("queue_depth")) > QUEUE:
             return Verdict(False, f"{queue} commands wait to be stored", log)
         if stuck := state.number("stuck"):
-            said = f"{stuck} commands wait to be stored for more than 90 min"
+            said = f"commands that wait to be stored for more than 90 min: {stuck}"
             return Verdict(False, said, log, final=True)
         if lost := state.number("discarded"):
             said = f"{lost} files of commands thrown away within a day"
@@ -144,10 +144,14 @@ MEANWHILE = (
     "Servers with soft_write_failure compile on; facts and catalogs of these runs come with the "
     "next run, their reports are lost, nothing is queued on the servers"
 )
+QUEUED = (
+    "What servers send waits in its queue, on its disk, and is tried again, in the end once an hour"
+)
 
 
 def accepts(site: Site, name: str) -> Check:
     """This server's certificate may ask every PuppetDB."""
+    again = "pmrunbook --step puppetdb"
 
     def judge(facts: Facts) -> Verdict:
         found = Seen(name, facts).terminus
@@ -156,11 +160,12 @@ def accepts(site: Site, name: str) -> Check:
             if at is None:
                 return Verdict(None, f"{name} did not ask {url}")
             if at.one("status") == "403":
-                remedy = "pmrunbook --step puppetdb"
-                return Verdict(False, f"{url} does not have {name} in its list", remedy)
+                return Verdict(False, f"{url} does not have {name} in its list", again)
             if at.one("status") != "200":
                 said = at.one("error") or f"status {at.one('status')} {at.one('said')}"
-                return Verdict(False, f"{url}: {said}", f"systemctl status puppetdb, on {url}")
+                look = f"systemctl status puppetdb, on {url.partition(':')[0]}"
+                mend = "certificate verify failed" in said  # with copies of what it has now
+                return Verdict(False, f"{url}: {said}", again if mend else look)
         return Verdict(True, f"by {', '.join(urls(site))}")
 
     return Check(
