@@ -45,6 +45,12 @@ explain() {
     esac
     printf 'Error: PuppetDB does not start: %s\n' "$why" >&2
 }
+ended() { # its program did, while Debian's unit waits on for it, 5 minutes long
+    case $(systemctl show -p MainPID,SubState puppetdb | sort | tr '\n' ' ') in
+    'MainPID=0 SubState=start-post '*) true ;;
+    *) false ;;
+    esac
+}
 serve() { # start | restart
     systemctl unmask --runtime --quiet puppetdb 2>/dev/null
     echo "$1: PuppetDB"
@@ -57,6 +63,11 @@ serve() { # start | restart
             grep -c 'Will retry database connection')" -ge 10 ]; then
             explain
             [ "$1" = restart ] || systemctl stop --no-block puppetdb
+            exit 1
+        fi
+        if ended; then
+            explain
+            systemctl stop --no-block puppetdb
             exit 1
         fi
         case $(systemctl is-active puppetdb) in
