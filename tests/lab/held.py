@@ -68,7 +68,8 @@ def ask(face: Plain, question: Question) -> Reply:
     return _ask(face, question)
 
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, whoever starts it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, whoever starts it,
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup among them
 Hosts.__init__ = hosts  # type: ignore[method-assign]
 Crew._begin, Crew._ended = begin, ended  # type: ignore[method-assign]
 Plain.ask = ask  # type: ignore[method-assign]
