@@ -12,10 +12,14 @@ from runbook.steps.balancer import BALANCER
 from runbook.steps.code import CODE
 from runbook.steps.compilers import COMPILERS
 from runbook.steps.cutover import CUTOVER
+from runbook.steps.puppetdb import PUPPETDB
 from runbook.steps.survey import SURVEY
 
 COMPILERS_ALONE = replace(
     SCALING, id="compilers-alone", steps=(SURVEY, replace(COMPILERS, needs=(SURVEY.id,)))
+)
+PUPPETDB_ALONE = replace(
+    SCALING, id="puppetdb-alone", steps=(SURVEY, replace(PUPPETDB, needs=(SURVEY.id,)))
 )
 CODE_ALONE = replace(SCALING, id="code-alone", steps=(SURVEY, replace(CODE, needs=(SURVEY.id,))))
 BALANCE_ALONE = replace(

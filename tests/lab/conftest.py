@@ -222,16 +222,18 @@ def as_shown(shown: str, events: Sequence[Event]) -> dict[str, int]:
     return counted
 
 
-def some(places: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
-    """Every sixth of them, spread over all stages, and others each day; PMRUNBOOK_TEST_ALL=1: all.
+def some(places: Sequence[Sequence[str]], every: int = 6) -> Sequence[Sequence[str]]:
+    """Each so many of them, spread over all stages, and others each day; PMRUNBOOK_TEST_ALL=1: all.
 
     A resumed run proves everything before it anew, half a minute for each place.
     """
     if os.environ.get("PMRUNBOOK_TEST_ALL"):
         return places
-    turn = date.today().toordinal() % 6
-    narrate(f"killed at places {turn + 1}, {turn + 7}, ... of {len(places)}: others tomorrow")
-    return places[turn::6]
+    turn = date.today().toordinal() % every
+    narrate(
+        f"killed at places {turn + 1}, {turn + 1 + every}, ... of {len(places)}, others tomorrow"
+    )
+    return places[turn::every]
 
 
 def jobs_run(lab: Lab, hosts: Sequence[str]) -> int:
@@ -330,6 +332,7 @@ def installed(folder: Path) -> dict[str, str]:
     points = (
         "[pmrunbook.runbooks]\n"
         "compilers-alone = tests.lab.alone:COMPILERS_ALONE\n"
+        "puppetdb-alone = tests.lab.alone:PUPPETDB_ALONE\n"
         "code-alone = tests.lab.alone:CODE_ALONE\n"
         "balance-alone = tests.lab.alone:BALANCE_ALONE\n"
     )

@@ -155,10 +155,10 @@ CASES = (
 
 
 @pytest.fixture(scope="module")
-def seat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seat]:
+def seat(alone: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seat]:
     """A site of one server, with PuppetDB proved."""
     for lab in booted("broken", HERE / "estates" / "puppetdb-broken.yaml"):
-        made = Seat(lab, tmp_path_factory.mktemp("state"))
+        made = Seat(lab, tmp_path_factory.mktemp("state"), alone, runbook="puppetdb-alone")
         for host in names(lab, "agent"):
             must(lab.execute(host, "systemctl stop puppet"))
         must(made.pmrunbook(*RUN, timeout=1800))
