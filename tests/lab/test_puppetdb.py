@@ -20,7 +20,7 @@ import yaml
 
 from runbook.lab.disk import LOGIN_TRACES
 from runbook.lab.lab import Lab
-from tests.lab.conftest import Seat, as_shown, jobs_run, must, narrate, picture, some
+from tests.lab.conftest import Seat, as_shown, jobs_run, must, narrate, picture, todays
 from tests.lab.test_ca import ACCESS_LOGS, COUNTERS, names, server
 from tests.lab.test_ca_screens import ASKED, screen, start, to_the_end, wait
 from tests.lab.test_compilers import (
@@ -364,7 +364,7 @@ def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(seat: Seat)
     lab = seat.lab
     places = boundaries(seat.events(), "puppetdb")
     assert len(places) > 20
-    seat.killed_at(some(places), hosts(lab), "--step", "puppetdb")
+    seat.killed_at(todays(places, 6), hosts(lab), "--step", "puppetdb")
     stored(lab)
     must(seat.pmrunbook("verify", "--plain"))
     must(seat.pmrunbook("undo", "puppetdb", "--plain", "--yes", timeout=1800))
