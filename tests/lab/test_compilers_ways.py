@@ -141,6 +141,8 @@ def test_everything_in_the_way_is_found_at_once_and_nothing_is_touched(
     for agent, name in ((one, fqdn(lab, member)), (other, fqdn(lab, other).upper())):
         file = conf(lab, agent)
         must(lab.execute(agent, f"cp -p {file} /root; printf '[main]\ncertname={name}\n' >>{file}"))
+    signs = "puppet config set --section server autosign true"
+    must(lab.execute(server(lab), f"cp -p {conf(lab, server(lab))} /root; {PATH}{signs}"))
     large = [fqdn(lab, member), {"name": fqdn(lab, machine), "heap": "99000m"}]
     marks = {h.name: lab.marks(h.name) for h in lab.estate.hosts}
     try:
@@ -152,7 +154,7 @@ def test_everything_in_the_way_is_found_at_once_and_nothing_is_touched(
     finally:
         must(lab.execute(machine, f"ip route del prohibit {ca}"))
         must(lab.execute(member, NAMES))
-        for agent in (one, other):
+        for agent in (one, other, server(lab)):
             must(lab.execute(agent, f"cp -p /root/puppet.conf {conf(lab, agent)}"))
     assert done.returncode == 1, done.stdout[-3000:]
     told = found(done.stdout)
@@ -166,6 +168,8 @@ def test_everything_in_the_way_is_found_at_once_and_nothing_is_touched(
     assert "closed" in told["compiler-without-ca", here]
     assert told["compiler-name-unresolved", fqdn(lab, member)] == "no address"
     assert fqdn(lab, one) in told["certname-shared", fqdn(lab, one)]
+    assert ("autosign-all", fqdn(lab, server(lab))) in told
+    assert ("autosign-in-window", fqdn(lab, server(lab))) in told
     assert told["certname-differs", fqdn(lab, one)] == fqdn(lab, member)
     assert "lower" in told["settings-unreadable", fqdn(lab, other)]
 

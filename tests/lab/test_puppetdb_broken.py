@@ -18,9 +18,12 @@ from runbook.lab.faults import fill_disk, free_disk
 from runbook.lab.lab import Lab
 from tests.lab.conftest import HERE, Seat, booted, must
 from tests.lab.test_ca import names, server
+from tests.lab.test_ca_screens import ASKED, screen, start, to_the_end, wait
 from tests.lab.test_compilers import fqdn, gets_its_catalog
 from tests.lab.test_puppetdb import ask, inventory, store
+from tests.ui.conftest import WIDE, Terminal
 
+__all__ = ["screen"]
 pytestmark = pytest.mark.lab
 
 STEP = ("--plain", "--step", "puppetdb")
@@ -156,14 +159,11 @@ CASES = (
 
 @pytest.fixture(scope="module")
 def seat(alone: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seat]:
-    """A site of one server, with PuppetDB proved."""
+    """A site of one server."""
     for lab in booted("broken", HERE / "estates" / "puppetdb-broken.yaml"):
-        made = Seat(lab, tmp_path_factory.mktemp("state"), alone, runbook="puppetdb-alone")
         for host in names(lab, "agent"):
             must(lab.execute(host, "systemctl stop puppet"))
-        must(made.pmrunbook(*RUN, timeout=1800))
-        gets_its_catalog(lab, names(lab, "agent")[0], server(lab))
-        yield made
+        yield Seat(lab, tmp_path_factory.mktemp("state"), alone, runbook="puppetdb-alone")
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +183,22 @@ def known(lab: Lab) -> dict[str, Any]:
 def param(case: Broken) -> Any:
     marks = [pytest.mark.long] if case.long else []
     return pytest.param(case, id=case.what.replace(" ", "-"), marks=marks)
+
+
+@pytest.mark.parametrize("screen", [WIDE], indirect=True, ids=["120x36"])
+def test_set_up_for_the_only_server_through_the_screens(seat: Seat, screen: Terminal) -> None:
+    start(screen, seat)
+    assert ASKED in wait(screen, ASKED, "Summary")
+    assert "Done" in to_the_end(screen)
+    screen.keys("q")
+    wait(screen, "left-40", seconds=30)
+    must(seat.pmrunbook(*VERIFY))
+    agent = names(seat.lab, "agent")[0]
+    gets_its_catalog(seat.lab, agent, server(seat.lab))
+    assert (
+        ask(seat.lab, server(seat.lab), f"/pdb/query/v4/catalogs/{fqdn(seat.lab, agent)}")[0]
+        == "200"
+    )
 
 
 @pytest.mark.parametrize("case", list(map(param, CASES)))
