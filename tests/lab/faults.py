@@ -45,6 +45,8 @@ RESUMES = 4
 """Times a run is resumed before it is given up; more than once is a failure all the same."""
 POSSIBLE = [fault for fault in FAULTS if not fault.impossible]
 LASTING = ("cut-60", "cut", "suspend")  # not the real thing at another pace
+MADE_ANEW = re.compile(r"/ssl/|/ca/|/id_ed25519(\.pub)?$")
+"""Certificates and keys: no two runs make the same."""
 OF_THE_CA = re.compile(r"/puppetserver/ca/(serial\d+tmp|infra_serials)$")
 SIDE_BY_SIDE = 20.0  # seconds that hosts at work side by side may come after each other
 
@@ -402,7 +404,7 @@ def likeness(lab: Lab) -> dict[str, dict[str, str]]:
     for host in lab.estate.hosts:
         seen = picture(lab, host.name, "/etc", "/var/lib/puppet/ssl")
         found[host.name] = {
-            path: what.partition(" ")[0] if "/ssl/" in path or "/ca/" in path else what
+            path: what.partition(" ")[0] if MADE_ANEW.search(path) else what
             for path, what in seen.items()
             if not OF_THE_SYSTEM.match(path)
         }
