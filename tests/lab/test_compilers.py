@@ -323,7 +323,7 @@ def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(seat: Seat)
     lab = seat.lab
     places = boundaries(seat.events())
     assert len(places) > 25
-    seat.killed_at(todays(places, 2), hosts(lab), "--step", "compilers")
+    seat.killed_at(todays(places, 3), hosts(lab), "--step", "compilers")
     built(lab)
     must(seat.pmrunbook("verify", "--plain"))
     must(seat.pmrunbook("undo", "compilers", "--plain", "--yes"))
