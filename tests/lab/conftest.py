@@ -230,15 +230,13 @@ def some(places: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
     return places if os.environ.get("PMRUNBOOK_TEST_ALL") else places[1::6]
 
 
-def todays(places: Sequence[Sequence[str]], every: int) -> Sequence[Sequence[str]]:
-    """Each so many of them, and others each day: so many days take them all."""
+def todays(places: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+    """Every sixth of them, and others each day: six days take them all."""
     if os.environ.get("PMRUNBOOK_TEST_ALL"):
         return places
-    turn = date.today().toordinal() % every
-    narrate(
-        f"killed at places {turn + 1}, {turn + 1 + every}, ... of {len(places)}, others tomorrow"
-    )
-    return places[turn::every]
+    turn = date.today().toordinal() % 6
+    narrate(f"killed at places {turn + 1}, {turn + 7}, ... of {len(places)}, others tomorrow")
+    return places[turn::6]
 
 
 def jobs_run(lab: Lab, hosts: Sequence[str]) -> int:

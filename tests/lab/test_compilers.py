@@ -17,7 +17,7 @@ import yaml
 from runbook.lab.disk import LOGIN_TRACES
 from runbook.lab.lab import Lab
 from runbook.model import Event
-from tests.lab.conftest import Seat, as_shown, jobs_run, link_cut, must, narrate, picture, todays
+from tests.lab.conftest import Seat, as_shown, jobs_run, link_cut, must, narrate, picture
 from tests.lab.test_ca import ACCESS_LOGS, ca_name, names, server
 from tests.lab.test_ca_screens import ASKED, screen, start, to_the_end, wait
 from tests.ui.conftest import WIDE, Terminal
@@ -323,7 +323,7 @@ def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(seat: Seat)
     lab = seat.lab
     places = boundaries(seat.events())
     assert len(places) > 25
-    seat.killed_at(todays(places, 3), hosts(lab), "--step", "compilers")
+    seat.killed_at(places, hosts(lab), "--step", "compilers")
     built(lab)
     must(seat.pmrunbook("verify", "--plain"))
     must(seat.pmrunbook("undo", "compilers", "--plain", "--yes"))

@@ -364,7 +364,7 @@ def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(seat: Seat)
     lab = seat.lab
     places = boundaries(seat.events(), "puppetdb")
     assert len(places) > 20
-    seat.killed_at(todays(places, 6), hosts(lab), "--step", "puppetdb")
+    seat.killed_at(todays(places), hosts(lab), "--step", "puppetdb")
     stored(lab)
     must(seat.pmrunbook("verify", "--plain"))
     must(seat.pmrunbook("undo", "puppetdb", "--plain", "--yes", timeout=1800))

@@ -24,7 +24,7 @@ from tests.lab.test_puppetdb import ask, inventory, store
 from tests.ui.conftest import WIDE, Terminal
 
 __all__ = ["screen"]
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 STEP = ("--plain", "--step", "puppetdb")
 DRY, VERIFY, RUN = ("--dry-run", *STEP), ("verify", *STEP), ("--yes", *STEP)
@@ -42,7 +42,6 @@ class Broken:
     look: tuple[str, ...] = VERIFY
     code: int = 1
     at_server: bool = False  # not at PuppetDB's host
-    long: bool = False  # PuppetDB starts once more for it, and again for its cure
     agents: bool = False  # an agent asks for its catalog meanwhile, and gets it
 
 
@@ -137,7 +136,6 @@ CASES = (
         "it shows a certificate of another CA",
         OTHER_CA + "cat other.pem >/etc/puppetdb/ssl/public.pem\n" + STOP + START + ANSWERS,
         ("certificate verify failed", "copies of its certificate"),
-        long=True,
     ),
     Broken(
         "its port is taken",
@@ -180,11 +178,6 @@ def known(lab: Lab) -> dict[str, Any]:
     }
 
 
-def param(case: Broken) -> Any:
-    marks = [pytest.mark.long] if case.long else []
-    return pytest.param(case, id=case.what.replace(" ", "-"), marks=marks)
-
-
 @pytest.mark.parametrize("screen", [WIDE], indirect=True, ids=["120x36"])
 def test_set_up_for_the_only_server_through_the_screens(seat: Seat, screen: Terminal) -> None:
     start(screen, seat)
@@ -201,7 +194,7 @@ def test_set_up_for_the_only_server_through_the_screens(seat: Seat, screen: Term
     )
 
 
-@pytest.mark.parametrize("case", list(map(param, CASES)))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what.replace(" ", "-"))
 def test_what_is_broken_is_said(seat: Seat, before: object, case: Broken) -> None:
     lab = seat.lab
     host = server(lab) if case.at_server else store(lab)
