@@ -36,6 +36,7 @@ BASE = [
     "netbase",
     "less",
     "nano",
+    "libfaketime",
 ]
 """A server fresh from a site's installer: no Puppet on it."""
 

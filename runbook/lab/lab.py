@@ -236,6 +236,14 @@ class Lab:
         """Undo `fill_disk`; what was written into the full file system is gone."""
         self._must(host, faults.free_disk(path))
 
+    def skew_clock(self, host: str, seconds: int) -> None:
+        """Put a host's clock ahead, or behind; programs that ran before keep the right time."""
+        self._must(host, faults.skew_clock(seconds))
+
+    def right_clock(self, host: str) -> None:
+        """Undo `skew_clock`."""
+        self._must(host, faults.RIGHT_CLOCK)
+
     # Inside
 
     def _must(self, host: str, script: str) -> None:

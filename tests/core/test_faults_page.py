@@ -9,7 +9,6 @@ from tests.lab.faults_page import Cell, Column, add, load, page
 COLUMNS = [
     Column("kill", "killed during the job"),
     Column("cut", "link cut for 2 s"),
-    Column("clock", "clock jumps", "every host has the same clock"),
 ]
 CHAPTERS = {"ca": "Central CA", "code": "Code in sync"}
 
@@ -29,7 +28,6 @@ def test_what_was_not_run_is_shown_as_not_run() -> None:
     assert "| cells of those walked | 2 |" in text
     assert "| run | 1 |" in text and "| not run yet | 1 |" in text
     assert "| chapters not walked yet | Code in sync |" in text
-    assert "Not applicable: clock jumps. Every host has the same clock." in text
 
 
 def test_one_host_that_failed_is_the_cell_and_says_why() -> None:

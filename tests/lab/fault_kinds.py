@@ -139,10 +139,6 @@ def _named(word: str) -> Callable[[Scene], object]:
 
 
 KILL = _signalled(signal.SIGKILL)
-ONE_CLOCK = (
-    "the hosts of a lab share the clock of the machine they are on, and Linux has no name space "
-    "for it: a jump would be one of all hosts and of the operator"
-)
 FAULTS = (
     Fault("kill-before-start", "killed before START", when="before START", hit=KILL),
     Fault("kill-before-job", "killed between START and the job", when="after START", hit=KILL),
@@ -176,7 +172,12 @@ FAULTS = (
         heal=lambda s: (s.state / "full").unlink(),
         leaves=True,
     ),
-    Fault("clock", "host's clock jumps an hour", ONE_CLOCK),
+    Fault(
+        "clock",
+        "host's clock jumps an hour",
+        hit=lambda s: s.lab.skew_clock(s.host, 3600),
+        heal=lambda s: s.lab.skew_clock(s.host, 0),
+    ),
     Fault("names-silent", "name server silent", hit=_named("STOP"), heal=_named("CONT")),
     Fault(
         "password",

@@ -16,7 +16,6 @@ class Column:
 
     id: str
     title: str
-    impossible: str = ""
 
 
 @dataclass
@@ -64,16 +63,15 @@ def _worst(cells: Sequence[Cell]) -> str:
 
 def page(cells: Sequence[Cell], columns: Sequence[Column], chapters: Mapping[str, str]) -> str:
     """The whole page; `chapters` are all there are, by id, with their titles."""
-    possible = [column for column in columns if not column.impossible]
     rows: dict[str, dict[str, list[Cell]]] = {chapter: {} for chapter in chapters}
     for cell in cells:
         rows[cell.chapter].setdefault(cell.row, []).append(cell)
-    many = sum(len(found) for found in rows.values()) * len(possible)
+    many = sum(len(found) for found in rows.values()) * len(columns)
     outcomes = [
         _worst([c for c in found if c.fault == column.id])
         for chapter in rows.values()
         for found in chapter.values()
-        for column in possible
+        for column in columns
     ]
     walked = [chapters[chapter] for chapter in chapters if rows[chapter]]
     never = [chapters[chapter] for chapter in chapters if not rows[chapter]]
@@ -109,23 +107,16 @@ def page(cells: Sequence[Cell], columns: Sequence[Column], chapters: Mapping[str
         "",
         "| | fault |",
         "|---|---|",
-        *(f"| {n} | {column.title} |" for n, column in enumerate(possible, 1)),
-        "",
-        *(
-            f"Not applicable: {column.title}. {column.impossible[:1].upper()}"
-            f"{column.impossible[1:]}."
-            for column in columns
-            if column.impossible
-        ),
+        *(f"| {n} | {column.title} |" for n, column in enumerate(columns, 1)),
     ]
     for chapter, title in chapters.items():
         if not rows[chapter]:
             continue
-        numbers = range(1, len(possible) + 1)
+        numbers = range(1, len(columns) + 1)
         lines += ["", f"## {title}", "", f"| action | {' | '.join(map(str, numbers))} |"]
-        lines += ["|---" * (len(possible) + 1) + "|"]
+        lines += ["|---" * (len(columns) + 1) + "|"]
         for row, found in rows[chapter].items():
-            signs = (SIGNS[_worst([c for c in found if c.fault == x.id])] for x in possible)
+            signs = (SIGNS[_worst([c for c in found if c.fault == x.id])] for x in columns)
             lines += [f"| {row} | {' | '.join(signs)} |"]
     titles = {column.id: column.title for column in columns}
     told = [

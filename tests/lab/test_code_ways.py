@@ -10,7 +10,6 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,21 +127,6 @@ def checks(seat: Seat, *asked: str, code: int = 0) -> dict[str, dict[str, Any]]:
     return {e["id"]: e for e in map(json.loads, out.splitlines()) if e["kind"] == "check"}
 
 
-@contextmanager
-def clock_off(lab: Lab, host: str, by: str) -> Iterator[None]:
-    """Whoever asks this host for the time of day is told another one.
-
-    The hosts of a lab share one clock, so it is the program that tells it which is wrong here.
-    """
-    shim = f"#!/bin/sh\nexec /usr/bin/date -d '{by}' \"$@\"\n"
-    at = "/usr/local/sbin/date"
-    must(lab.execute(host, f"cat >{at}; chmod 755 {at}", stdin=shim))
-    try:
-        yield
-    finally:
-        must(lab.execute(host, f"rm {at}"))
-
-
 # --- rsync ----------------------------------------------------------------------------------------
 
 
@@ -241,12 +225,15 @@ def test_clocks_that_are_wrong_hide_no_change_and_no_run(pulling: Seat) -> None:
     lab, source, host = pulling.lab, server(pulling.lab), members(pulling.lab)[0]
     file = f"{path(lab, source)}/staging/data/common.yaml"
     must(lab.execute(source, f"cp -p {file} /root/common.yaml"))
-    for ahead, behind in (("1 hour", "-1 hour"), ("-1 hour", "1 hour")):
-        with clock_off(lab, host, behind):
+    for ahead, behind in (("1 hour", -3600), ("-1 hour", 3600)):
+        lab.skew_clock(host, behind)
+        try:
             must(lab.execute(source, f"echo '# {ahead}' >>{file}; touch -d '{ahead}' {file}"))
             must(lab.execute(host, "systemctl start puppet-code.service", timeout=120))
             assert alike(lab)
             found = checks(pulling, "--step", "code")
+        finally:
+            lab.right_clock(host)
         said = found[f"schedule/{fqdn(lab, host)}"]["observed"]
         ago = re.fullmatch(rf"clean, (\d+) s ago \(every {EVERY} s\)", said)
         assert ago, said

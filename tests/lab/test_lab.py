@@ -143,6 +143,24 @@ class TestRunning:
         lab.free_disk("beta", "/etc/apt")
         assert lab.execute("beta", "touch /etc/apt/new").returncode == 0
 
+    def test_a_clock_is_wrong_on_one_host_alone(self, lab: Lab) -> None:
+        """For all that starts there from now on; what measures how long it takes is right."""
+        lab.skew_clock("beta", -3600)
+        try:
+            ask = "date +%s; perl -MTime::HiRes=clock_gettime -e 'print clock_gettime(1)'"
+            told, up = login(lab, "beta", ask).stdout.split()
+            assert abs(time.time() - 3600 - int(told)) < 60
+            assert float(up) <= time.clock_gettime(time.CLOCK_MONOTONIC)
+            lab.skew_clock("beta", 3600)
+            root = f"echo {lab.credentials.sudo_password.read_text().strip()} | sudo -S date +%s"
+            assert abs(time.time() + 3600 - int(login(lab, "beta", root).stdout)) < 60
+            unit = "systemd-run --quiet --pipe --wait date +%s"
+            assert abs(time.time() + 3600 - int(lab.execute("beta", unit).stdout)) < 60
+            assert abs(time.time() - int(login(lab, "alpha", "date +%s").stdout)) < 60
+        finally:
+            lab.right_clock("beta")
+        assert abs(time.time() - int(login(lab, "beta", "date +%s").stdout)) < 60
+
     def test_a_swapped_host_key_is_refused(self, lab: Lab) -> None:
         lab.swap_host_key("beta")
         refused = login(lab, "beta", "true")

@@ -1,8 +1,7 @@
 """PuppetDB broken on purpose, one way after the other, on real hosts: what the program says of it.
 
 Each case breaks one thing, looks, and puts it back. After the last one everything holds again, and
-what was in PuppetDB before still is. A wrong clock is not among them: the hosts of a lab share the
-clock of the machine they are on (docs/reference/faults.md).
+what was in PuppetDB before still is.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runbook.lab.faults import fill_disk, free_disk
+from runbook.lab.faults import RIGHT_CLOCK, fill_disk, free_disk, skew_clock
 from runbook.lab.lab import Lab
 from tests.lab.conftest import HERE, Seat, booted, must
 from tests.lab.test_ca import names, server
@@ -102,6 +101,14 @@ CASES = (
         fill_disk("/var/lib/puppetdb", "64m"),
         ("[disk-full]", "/var/lib/puppetdb: 0 MiB free", "Make room"),
         back=free_disk("/var/lib/puppetdb"),
+        look=SURVEY,
+        agents=True,
+    ),
+    Broken(
+        "its clock is wrong",
+        skew_clock(-3600),
+        ("[clock-wrong]", "s behind the CA", "Set it before anything is signed"),
+        back=RIGHT_CLOCK,
         look=SURVEY,
         agents=True,
     ),
