@@ -160,7 +160,7 @@ mv -f /usr/sbin/haproxy.new /usr/sbin/haproxy
 """
 
 
-@pytest.mark.long
+@pytest.mark.turn("balance")
 def test_a_configuration_that_haproxy_refuses_is_never_used(seat: Seat) -> None:
     """The old one stays, the proxy runs on, and the run says what HAProxy said."""
     lab = seat.lab
@@ -186,7 +186,7 @@ def unmoved(lab: Lab) -> None:
         assert "pmrunbook" not in must(lab.execute(host, "cat /etc/hosts"))
 
 
-@pytest.mark.long
+@pytest.mark.turn("balance")
 def test_a_name_server_that_refuses_the_key_moves_nobody(seat: Seat, tmp_path: Path) -> None:
     lab = seat.lab
     wrong = tmp_path / "tsig"
@@ -293,7 +293,7 @@ def moved(seat: Seat) -> None:
     assert must(seat.pmrunbook("debts")).strip() == "none"
 
 
-@pytest.mark.long
+@pytest.mark.turn("balance")
 def test_round_robin(seat: Seat) -> None:
     lab = seat.lab
     turn = with_(seat, load_balancing={"strategy": "round-robin", "drill": False})
@@ -303,7 +303,7 @@ def test_round_robin(seat: Seat) -> None:
     assert everywhere(lab, pool_name(lab)) == [f"3600 {address(lab, 'main1')}"]
 
 
-@pytest.mark.long
+@pytest.mark.turn("balance")
 @pytest.mark.parametrize("screen", [WIDE], indirect=True, ids=["120x36"])
 def test_a_list_of_servers_on_the_screens(seat: Seat, screen: Terminal) -> None:
     """The name has to be typed; a yes alone moves nobody."""
@@ -332,7 +332,7 @@ def test_a_list_of_servers_on_the_screens(seat: Seat, screen: Terminal) -> None:
     assert {h: picture(lab, h, "/etc/puppet", "/etc/hosts") for h in agents(lab)} == before
 
 
-@pytest.mark.long
+@pytest.mark.turn("balance")
 def test_srv_records(seat: Seat) -> None:
     """The CA's first, then the pool's; agents told of them, and the old ones as before."""
     lab = seat.lab

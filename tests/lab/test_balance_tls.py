@@ -13,7 +13,7 @@ from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, booted, must, picture
 from tests.lab.test_balance import ESTATE, address, agents, fqdn, pool_name, servers, with_
 
-pytestmark = [pytest.mark.lab, pytest.mark.long]
+pytestmark = [pytest.mark.lab, pytest.mark.turn("tls")]
 
 FILES = ("/etc/puppet", "/etc/systemd/system", "/etc/haproxy")
 SERVED = """systemctl is-active puppetserver haproxy; systemctl is-enabled puppetserver

@@ -71,7 +71,7 @@ def to_the_end(screen: Terminal) -> str:
     "screen",
     [
         pytest.param(NARROW, id="80x24"),
-        pytest.param(WIDE, id="120x36", marks=pytest.mark.long),
+        pytest.param(WIDE, id="120x36", marks=pytest.mark.turn("trust")),
     ],
     indirect=True,
 )

@@ -279,7 +279,7 @@ def test_a_foreign_request_under_the_right_name_is_not_signed(seat: Seat) -> Non
     must(lab.execute(server(lab), PATH + f"puppetserver ca clean --certname {name} || [ $? = 24 ]"))
 
 
-@pytest.mark.long
+@pytest.mark.turn("trust")
 def test_a_request_replaced_while_it_is_signed_gets_no_certificate(seat: Seat) -> None:
     """After the fingerprints were compared, and before the CA reads the request that it signs."""
     lab, ca, name = seat.lab, server(seat.lab), fqdn(seat.lab, members(seat.lab)[0])

@@ -17,7 +17,7 @@ from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, booted, must, narrate
 from tests.lab.test_balance import Looped, address, everywhere, fqdn, pool_name
 
-pytestmark = [pytest.mark.lab, pytest.mark.long]
+pytestmark = [pytest.mark.lab, pytest.mark.turn("mission")]
 
 
 @pytest.fixture(scope="module")

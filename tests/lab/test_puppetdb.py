@@ -259,7 +259,7 @@ def test_a_server_missing_in_the_list_is_one_red_check_that_names_it(seat: Seat)
     assert ask(lab, members(lab)[0], "/pdb/meta/v1/version")[0] == "200"
 
 
-@pytest.mark.long
+@pytest.mark.turn("puppetdb")
 def test_a_puppetdb_of_somebody_elses_gets_names_and_nothing_else(
     seat: Seat, tmp_path: Path
 ) -> None:
@@ -318,7 +318,7 @@ sleep 1
 """
 
 
-@pytest.mark.long
+@pytest.mark.turn("puppetdb")
 def test_an_http_report_server_is_proved_by_a_report_of_each_server(
     seat: Seat, tmp_path: Path
 ) -> None:
@@ -370,7 +370,7 @@ def test_killed_between_any_two_actions_it_ends_like_an_unbroken_run(seat: Seat)
     must(seat.pmrunbook("undo", "puppetdb", "--plain", "--yes", timeout=1800))
 
 
-@pytest.mark.long
+@pytest.mark.turn("puppetdb")
 def test_it_comes_and_goes_beside_the_cas_puppet_server(seat: Seat, tmp_path: Path) -> None:
     lab, ca = seat.lab, server(seat.lab)
     other = replace(seat, state=tmp_path / "state")
@@ -407,7 +407,7 @@ SQL
 
 
 @pytest.mark.parametrize("screen", [WIDE], indirect=True, ids=["120x36"])
-@pytest.mark.long
+@pytest.mark.turn("puppetdb")
 def test_two_on_a_database_of_the_sites_own_through_the_screens(
     seat: Seat, screen: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from tests.lab.test_puppetdb import ask, inventory, store
 from tests.ui.conftest import WIDE, Terminal
 
 __all__ = ["screen"]
-pytestmark = [pytest.mark.lab, pytest.mark.long]
+pytestmark = [pytest.mark.lab, pytest.mark.turn("broken")]
 
 STEP = ("--plain", "--step", "puppetdb")
 DRY, VERIFY, RUN = ("--dry-run", *STEP), ("verify", *STEP), ("--yes", *STEP)

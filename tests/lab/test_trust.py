@@ -310,7 +310,7 @@ def test_a_journal_that_was_cut_off_is_found_by_the_site(other: Seat) -> None:
         head_file(path).write_bytes(head)
 
 
-@pytest.mark.long
+@pytest.mark.turn("trust")
 def test_a_host_left_out_is_shown_and_taken_in_again(desk: Seat) -> None:
     lab, host = desk.lab, names(desk.lab, "agent")[0]
     must(desk.pmrunbook("undo", "ca", "--plain", "--yes"))
@@ -331,7 +331,7 @@ def test_a_host_left_out_is_shown_and_taken_in_again(desk: Seat) -> None:
     assert "Left out" not in must(desk.pmrunbook("report"))
 
 
-@pytest.mark.long
+@pytest.mark.turn("trust")
 def test_all_down_to_the_first_step_is_taken_back_with_one_command(
     desk: Seat, before: dict[str, dict[str, str]]
 ) -> None:
