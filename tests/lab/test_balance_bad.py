@@ -1,0 +1,240 @@
+"""What goes wrong while agents are moved, and what is in the way before: on real hosts.
+
+The tests share one estate and build on each other, in the order of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from runbook.lab.lab import Lab
+from tests.lab.conftest import Seat, booted, must
+from tests.lab.test_balance import (
+    ESTATE,
+    address,
+    agents,
+    cut_over,
+    everywhere,
+    fqdn,
+    pool_name,
+    run_agent,
+    servers,
+    unmoved,
+    with_,
+    zone,
+)
+from tests.lab.test_compilers_ways import conf, found
+
+pytestmark = [pytest.mark.lab, pytest.mark.turn("broken")]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    yield from booted("balbad", ESTATE)
+
+
+@pytest.fixture(scope="module")
+def seat(lab: Lab, alone: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Seat:
+    return Seat(lab, tmp_path_factory.mktemp("state"), alone, runbook="balance-alone")
+
+
+@pytest.fixture(scope="module")
+def turn(seat: Seat) -> Seat:
+    """The pool behind one name with the address of each server."""
+    return with_(seat, load_balancing={"strategy": "round-robin", "drill": False})
+
+
+def name_servers(lab: Lab) -> tuple[str, str]:
+    return lab.estate.having("nameserver")[0].name, lab.estate.having("secondary")[0].name
+
+
+def update(lab: Lab, *lines: str) -> None:
+    """Change the zone without pmrunbook."""
+    told = "\n".join(("server 127.0.0.1", *lines, "send"))
+    first, _ = name_servers(lab)
+    must(lab.execute(first, f"nsupdate -k /etc/bind/tsig.key <<'EOF'\n{told}\nEOF"))
+
+
+@contextmanager
+def broken(lab: Lab, host: str, how: str, back: str) -> Iterator[None]:
+    must(lab.execute(host, how))
+    try:
+        yield
+    finally:
+        must(lab.execute(host, back))
+
+
+def look(seat: Seat, code: int = 0) -> dict[tuple[str, str], str]:
+    return found(must(seat.pmrunbook("--dry-run", "--json", "--step", "cutover"), code))
+
+
+# --- before anybody is moved ----------------------------------------------------------------------
+
+
+def test_what_makes_it_slow_or_uneven_is_said_before(seat: Seat) -> None:
+    """A TTL of a day, a server without IPv4, one without a weight, agents that go elsewhere."""
+    lab, [one, other] = seat.lab, servers(seat.lab)
+    pinned, fixed = agents(lab)
+    name, second = pool_name(lab), fqdn(lab, other)
+    pool = [{"name": fqdn(lab, one), "weight": 0}, second]
+    odd = with_(seat, load_balancing={"strategy": "round-robin", "servers": pool})
+    update(
+        lab,
+        f"update delete {name} A",
+        f"update add {name} 86400 A {address(lab, 'main1')}",
+        f"update delete {second} A",
+        f"update add {second} 3600 AAAA 2001:db8::22",
+    )
+    there = f"[agent]\\nserver = {fqdn(lab, 'main1')}\\n"
+    kept = conf(lab, pinned)
+    try:
+        with (
+            broken(
+                lab,
+                pinned,
+                f"cp -p {kept} /root; printf '{there}' >>{kept}",
+                f"cp -p /root/puppet.conf {kept}",
+            ),
+            broken(
+                lab,
+                fixed,
+                f"cp -p /etc/hosts /root; echo '{address(lab, 'main1')} {name}' >>/etc/hosts",
+                "cp -p /root/hosts /etc/hosts",
+            ),
+        ):
+            told = look(odd)
+    finally:
+        update(
+            lab,
+            f"update delete {name} A",
+            f"update add {name} 3600 A {address(lab, 'main1')}",
+            f"update delete {second} AAAA",
+            f"update add {second} 3600 A {address(lab, other)}",
+        )
+    assert told["ttl-long", ""] == f"{name} A: 86400 s"
+    assert told["member-ipv6-only", second] == "it has no IPv4 address"
+    assert told["weight-zero", ""] == f"{fqdn(lab, one)} gets no agents"
+    assert told["agent-elsewhere", fqdn(lab, pinned)] == f"server is {fqdn(lab, 'main1')}"
+    assert name in told["name-in-hosts-file", fqdn(lab, fixed)]
+
+
+def test_what_cannot_work_holds_it(seat: Seat) -> None:
+    """An alias where addresses are to be, and a pool in which nobody works."""
+    lab, name = seat.lab, pool_name(seat.lab)
+    idle = [{"name": fqdn(lab, m), "weight": 0} for m in servers(lab)]
+    empty = with_(seat, load_balancing={"strategy": "round-robin", "servers": idle})
+    update(lab, f"update delete {name} A", f"update add {name} 3600 CNAME {fqdn(lab, 'main1')}.")
+    try:
+        told = look(empty, 1)
+    finally:
+        update(
+            lab,
+            f"update delete {name} CNAME",
+            f"update add {name} 3600 A {address(lab, 'main1')}",
+        )
+    assert told["name-is-alias", ""] == f"{name} is an alias of {fqdn(lab, 'main1')}"
+    assert "every weight is 0" in told["pool-empty", ""]
+
+
+def test_a_name_server_that_is_away_holds_it(turn: Seat) -> None:
+    first, _ = name_servers(turn.lab)
+    with broken(turn.lab, first, "systemctl stop named", "systemctl start named"):
+        told = look(turn, 1)
+    assert address(turn.lab, first) in told["name-server-silent", ""]
+
+
+# --- while they are moved -------------------------------------------------------------------------
+
+
+def test_a_stale_secondary_holds_it_until_it_follows(turn: Seat) -> None:
+    lab, name = turn.lab, pool_name(turn.lab)
+    first, second = name_servers(lab)
+    source = lab.estate.host(first).address
+    with broken(lab, second, f"ip route add prohibit {source}", f"ip route del prohibit {source}"):
+        out = cut_over(turn, code=1)
+        assert zone(lab, name)[second] == [f"3600 {address(lab, 'main1')}"]
+    assert "a secondary may be stale" in out and address(lab, second) in out
+    for host in agents(lab):
+        run_agent(lab, host)
+    must(lab.execute(second, "rndc retransfer " + lab.estate.domain))
+    must(turn.pmrunbook("--plain", "--yes", "--cut-over", name, "--resume", timeout=1800))
+    assert everywhere(lab, name) == [f"300 {address(lab, m)}" for m in servers(lab)]
+    assert must(turn.pmrunbook("debts")).strip() == "none"
+
+
+def test_a_record_that_is_missing_is_found_and_put_back(turn: Seat) -> None:
+    lab, name = turn.lab, pool_name(turn.lab)
+    update(lab, f"update delete {name} A {address(lab, servers(lab)[1])}")
+    out = must(turn.pmrunbook("verify", "--step", "cutover", timeout=900), 1)
+    assert f"{address(lab, name_servers(lab)[0])}: {address(lab, servers(lab)[0])}" in out
+    cut_over(turn)
+    assert everywhere(lab, name) == [f"300 {address(lab, m)}" for m in servers(lab)]
+
+
+def test_a_host_whose_resolver_is_down_is_named(turn: Seat) -> None:
+    lab, host = turn.lab, agents(turn.lab)[1]
+    with broken(
+        lab,
+        host,
+        "cp -p /etc/resolv.conf /root; echo nameserver 127.0.0.9 >/etc/resolv.conf",
+        "cp -p /root/resolv.conf /etc/resolv.conf",
+    ):
+        out = must(turn.pmrunbook("verify", "--step", "cutover", timeout=900), 1)
+    assert f"{fqdn(lab, host)}: {pool_name(lab)} is unknown" in out
+    must(turn.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+    unmoved(lab)
+
+
+def test_an_agent_that_is_away_is_left_out_and_taken_in_later(turn: Seat) -> None:
+    lab, host = turn.lab, agents(turn.lab)[1]
+    lab.pause_link(host)
+    try:
+        out = cut_over(turn, "--on-failure", "exclude")
+        assert "1 host left out" in out
+        assert f"pmrunbook include {fqdn(lab, host)}" in turn.pmrunbook("status").stdout
+        assert f"Left out: {fqdn(lab, host)}" in must(turn.pmrunbook("report"))
+    finally:
+        lab.restore_link(host)
+    must(turn.pmrunbook("include", fqdn(lab, host)))
+    out = cut_over(turn)
+    assert "left out" not in out
+    must(turn.pmrunbook("verify", "--step", "cutover", timeout=900))
+    assert "Left out" not in must(turn.pmrunbook("report"))
+    must(turn.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+
+
+def when_ahead(lab: Lab, running: Callable[[], str], then: Callable[[], object]) -> str:
+    """What a run says during which something happens as soon as its canary goes ahead."""
+    canary = agents(lab)[0]
+    with ThreadPoolExecutor(1) as pool:
+        said = pool.submit(running)
+        ahead = "n=0; until grep -q pmrunbook /etc/hosts; do sleep 1; n=$((n+1)); [ $n -lt 900 ]"
+        must(lab.execute(canary, f"set -e; {ahead}; done", timeout=1000))
+        then()
+        return said.result()
+
+
+def test_a_server_that_dies_in_the_middle_fails_no_agent(seat: Seat) -> None:
+    """The proxy leaves it out; that every server compiles is not claimed until it is back."""
+    lab, dead = seat.lab, servers(seat.lab)[1]
+    proxied = {"strategy": "tcp-proxy", "host": fqdn(lab, "lb1"), "drill": False}
+    other = with_(seat, load_balancing=proxied)
+    must(other.pmrunbook("--plain", "--yes", "--step", "balancer", timeout=1800))
+
+    def dies() -> None:
+        must(lab.execute(dead, "systemctl kill -s KILL puppetserver; systemctl stop puppetserver"))
+
+    out = when_ahead(lab, lambda: cut_over(other, code=1), dies)
+    assert fqdn(lab, dead) in out
+    for host in agents(lab):
+        run_agent(lab, host)
+    must(lab.execute(dead, "systemctl start puppetserver", timeout=300))
+    cut_over(other)
+    must(other.pmrunbook("verify", "--step", "cutover", timeout=900))
+    assert must(other.pmrunbook("debts")).strip() == "none"
+    must(other.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+    unmoved(lab)
