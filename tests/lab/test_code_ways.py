@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -123,8 +124,13 @@ def given_back(lab: Lab, before: dict[str, dict[str, str]]) -> None:
 
 def checks(seat: Seat, *asked: str, code: int = 0) -> dict[str, dict[str, Any]]:
     """The checks that `verify` makes, by id; it ends with `code`."""
-    out = must(seat.pmrunbook("verify", *asked, "--json"), code)
-    return {e["id"]: e for e in map(json.loads, out.splitlines()) if e["kind"] == "check"}
+    seen = json_lines(seat.pmrunbook("verify", *asked, "--json"), code)
+    return {e["id"]: e for e in seen if e["kind"] == "check"}
+
+
+def json_lines(done: subprocess.CompletedProcess[str], code: int) -> list[dict[str, Any]]:
+    """The events that a command printed, which ends with `code`."""
+    return [json.loads(line) for line in must(done, code).splitlines()]
 
 
 # --- rsync ----------------------------------------------------------------------------------------
@@ -231,9 +237,12 @@ def test_clocks_that_are_wrong_hide_no_change_and_no_run(pulling: Seat) -> None:
             must(lab.execute(source, f"echo '# {ahead}' >>{file}; touch -d '{ahead}' {file}"))
             must(lab.execute(host, "systemctl start puppet-code.service", timeout=120))
             assert alike(lab)
-            found = checks(pulling, "--step", "code")
+            seen = json_lines(pulling.pmrunbook("verify", "--step", "code", "--json"), 1)
         finally:
             lab.right_clock(host)
+        assert ("Finding", "clock-wrong") in {(e["kind"], e.get("id")) for e in seen}
+        found = {e["id"]: e for e in seen if e["kind"] == "check" and e["step"] == "code"}
+        assert all(check["ok"] for check in found.values())
         said = found[f"schedule/{fqdn(lab, host)}"]["observed"]
         ago = re.fullmatch(rf"clean, (\d+) s ago \(every {EVERY} s\)", said)
         assert ago, said
