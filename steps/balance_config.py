@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from runbook.model import Facts, Site
 from runbook.pools import Member, pools
 
-from . import haproxy_tls
+from . import ca_name, haproxy_tls
 from .balance import members, names, proxy, strategy, targets
 from .haproxy import HEAD
 from .layout import Seen
@@ -29,13 +29,20 @@ def config(site: Site, facts: Facts) -> str:
     return ending(site, facts) if strategy(site) == "tls-proxy" else passing(site, facts)
 
 
-def _servers(site: Site) -> str:
+def _address(site: Site, facts: Facts, name: str) -> str:
+    """Where HAProxy looks for a server if no name server answers while it starts, or `none`."""
+    known = (a for t in ("A", "AAAA") for a in sorted(ca_name.addresses(site, facts, name, t)))
+    return next(known, "none")
+
+
+def _servers(site: Site, facts: Facts) -> str:
     pool = next(p for p in pools(site))
     weight = weights(pool.members)
     lowest = min((m.priority for m in pool.members), default=0)
     return "".join(
         f"    server {m.name} {m.name}:{m.port} verifyhost {m.name} weight {weight[m.name]}"
-        f"{' backup' if m.priority > lowest else ''}\n"
+        f"{' backup' if m.priority > lowest else ''}"
+        f" init-addr libc,{_address(site, facts, m.name)}\n"
         for m in pool.members
     )
 
@@ -65,8 +72,8 @@ frontend puppet
 backend compilers
 {_asked(site, facts)}\
     default-server check ssl {trusted.verified} verify required inter 5s fall 2 rise 2 \
-slowstart 30s on-marked-down shutdown-sessions init-addr last,libc,none
-{_servers(site)}"""
+slowstart 30s on-marked-down shutdown-sessions
+{_servers(site, facts)}"""
 
 
 def passing(site: Site, facts: Facts) -> str:
@@ -101,8 +108,8 @@ frontend puppet
 backend compilers
 {_asked(site, facts)}\
     default-server check check-ssl verify required ca-file {BUNDLE} inter 5s fall 2 rise 2 \
-slowstart 30s on-marked-down shutdown-sessions init-addr last,libc,none
-{_servers(site)}"""
+slowstart 30s on-marked-down shutdown-sessions
+{_servers(site, facts)}"""
 
 
 def _six(site: Site, facts: Facts) -> bool:

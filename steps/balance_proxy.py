@@ -188,15 +188,16 @@ def configure(site: Site, facts: Facts) -> Planned:
 def serve(site: Site, facts: Facts) -> Planned:
     if not proxy(site) or not facts.reachable(proxy(site)):
         return ()
-    at = haproxy.service(Seen(proxy(site), facts))
+    seen = Seen(proxy(site), facts)
+    at, lost = haproxy.service(seen), haproxy.lost(seen)
     if not there(site, facts):
         return (Later("starting HAProxy, enabled at boot", "install", proxy(site)),)
     try:
         todo = bool(waits_for(site, facts)) or bool(edits(site, facts))
     except edit.EditError:
         return ()
-    running = at.one("active") == "active"
-    kind = "" if running and not todo and not at.all("stale") else "reload" if running else "start"
+    running, old = at.one("active") == "active", todo or at.all("stale") or lost
+    kind = "" if running and not old else "reload" if running else "start"
     enabled = at.one("enabled") == "enabled"
     if not kind and enabled:
         return ()
@@ -209,6 +210,8 @@ def serve(site: Site, facts: Facts) -> Planned:
         "reload": "reload HAProxy: connections go on; wait until it sees every server up",
         "": "enable HAProxy at boot",
     }
+    if lost:
+        words["reload"] += f" ({' and '.join(lost)}: no address when it started)"
     back = "systemctl stop haproxy\n" if kind == "start" else ""
     back += "" if enabled else "systemctl disable --quiet haproxy\n"
     return (

@@ -62,6 +62,8 @@ def addresses(site: Site, facts: Facts, host: str, rtype: str) -> tuple[str, ...
         answer = facts.answers.get(Query(host, rtype, server), Answer())
         if answer.records:
             return answer.records
+    if host not in site:
+        return ()
     seen = Seen(host, facts)
     # A host may have many addresses: best what it is dialled by, then what its own name leads to.
     best = [site.host(host).address, *seen.resolves(host), *seen.addresses]

@@ -47,6 +47,11 @@ def service(seen: Seen) -> Fields:
     return state(seen).get("service", NONE)
 
 
+def lost(seen: Seen) -> list[str]:
+    """Servers whose names led nowhere when it started: it does not look again by itself."""
+    return [n for n, at in state(seen).items() if at.one("status") == "MAINT (resolution)"]
+
+
 def file(seen: Seen, label: str) -> FileFact:
     return file_fact(state(seen).get(label, NONE))
 

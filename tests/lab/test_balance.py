@@ -129,6 +129,15 @@ def run_agent(lab: Lab, host: str) -> None:
     must(lab.execute(host, f"{script}; rc=$?; [ $rc = 0 ] || [ $rc = 2 ]", timeout=300))
 
 
+def well(lab: Lab) -> set[str]:
+    """The servers that the proxy finds up."""
+    ask = """perl -MIO::Socket::UNIX -e '
+        $s = IO::Socket::UNIX->new(Peer => "/run/haproxy/admin.sock");
+        print $s "show stat\\n"; print while <$s>'"""
+    said = must(lab.execute("lb1", ask))
+    return {x.split(",")[1] for x in said.splitlines() if x.startswith("compilers,") and ",UP" in x}
+
+
 # --- a proxy that passes TLS through ----------------------------------------------------------
 
 
@@ -139,12 +148,7 @@ def test_yes_prepares_the_proxy_and_moves_nobody(seat: Seat) -> None:
     assert "step balancer" in out
     assert "gate: Prepare load balancing: proved at" in out
     assert everywhere(lab, pool_name(lab)) == [f"3600 {address(lab, 'main1')}"]
-    ask = """perl -MIO::Socket::UNIX -e '
-        $s = IO::Socket::UNIX->new(Peer => "/run/haproxy/admin.sock");
-        print $s "show stat\\n"; print while <$s>'"""
-    said = must(lab.execute("lb1", ask))
-    up = {x.split(",")[1] for x in said.splitlines() if x.startswith("compilers,") and ",UP," in x}
-    assert {fqdn(lab, m) for m in servers(lab)} <= up
+    assert {fqdn(lab, m) for m in servers(lab)} <= well(lab)
     assert {h: picture(lab, h, "/etc/puppet", "/etc/hosts") for h in agents(lab)} == before
 
 

@@ -5,6 +5,7 @@ The tests share one estate and build on each other, in the order of the file.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from tests.lab.test_balance import (
     run_agent,
     servers,
     unmoved,
+    well,
     with_,
     zone,
 )
@@ -238,3 +240,17 @@ def test_a_server_that_dies_in_the_middle_fails_no_agent(seat: Seat) -> None:
     assert must(other.pmrunbook("debts")).strip() == "none"
     must(other.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
     unmoved(lab)
+
+
+def test_a_proxy_that_starts_while_no_name_server_answers_finds_its_servers(seat: Seat) -> None:
+    lab = seat.lab
+    first, second = name_servers(lab)
+    stop, start = "systemctl stop named", "systemctl start named"
+    with broken(lab, first, stop, start), broken(lab, second, stop, start):
+        must(lab.execute("lb1", "systemctl restart haproxy", timeout=300))
+        left = {fqdn(lab, m) for m in servers(lab)}
+        for _ in range(30):
+            if left <= well(lab):
+                break
+            time.sleep(2)
+        assert left <= well(lab)

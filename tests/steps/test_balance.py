@@ -246,6 +246,8 @@ def test_the_configuration_names_every_server_and_asks_it_over_tls() -> None:
     text = balance_config.config(site(), Facts(answers=BEFORE))
     for member in MEMBERS:
         assert f"server {member} {member}:8140 verifyhost {member} weight 1" in text
+    # Without a name server it finds them, too.
+    assert "init-addr libc,192.0.2.21\n" in text and "init-addr libc,192.0.2.22\n" in text
     assert "check-ssl verify required" in text and "stick on src" in text
     assert "bind :8140\n" in text and "v6only" not in text
     assert not haproxy.strange(text.encode())
