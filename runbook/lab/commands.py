@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
 import shutil
@@ -80,9 +81,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def say(line: str) -> None:
-    """Narrate on stderr."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    """Narrate on stderr; a terminal that was closed stops no work, least of all the cleaning up."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 def _perform(args: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,19 @@ def login(lab: Lab, host: str, command: str, stdin: str = "") -> subprocess.Comp
     return subprocess.run(
         lab.ssh(host, command), input=stdin, capture_output=True, text=True, timeout=30, check=False
     )
+
+
+def test_a_terminal_that_was_closed_stops_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo powers its lab off when its window is closed."""
+    went_on = False
+    ours, theirs = os.openpty()
+    with suppress(OSError), os.fdopen(theirs, "w") as gone:  # as it is closed, it says so again
+        os.close(ours)
+        monkeypatch.setattr(sys, "stderr", gone)
+        commands.say("powering off 2 hosts ...")
+        monkeypatch.undo()
+        went_on = True
+    assert went_on
 
 
 @needs_root
