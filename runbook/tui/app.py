@@ -39,6 +39,7 @@ from runbook.tui.pane import Pane
 from runbook.tui.review import ReviewView
 from runbook.tui.step import StepView
 from runbook.tui.summary import Summary
+from runbook.tui.terminal import TerminalDriver
 
 R = TypeVar("R")
 PLANS = ("approve", "changed")
@@ -66,7 +67,7 @@ class RunbookApp(App[int]):
 
     def __init__(self, mission: Mission, *, clock: Callable[[], float] = time.time) -> None:
         few = few_colors()
-        super().__init__(ansi_color=True if few else None)
+        super().__init__(driver_class=TerminalDriver, ansi_color=True if few else None)
         for theme in (CALM, PAPER):
             self.register_theme(theme)
         self._ascii = ascii_only(os.environ)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO, cast
 
 import pytest
+from textual.drivers._writer_thread import MAX_QUEUED_WRITES, WriterThread
 
+from runbook.tui.terminal import Lasting
 from tests.ui import scenario
-from tests.ui.conftest import NARROW, WIDE, Terminal
+from tests.ui.conftest import NARROW, PATIENCE, WIDE, Terminal
 
 pytestmark = pytest.mark.ui
 
@@ -78,6 +84,32 @@ def test_a_signal_gives_the_terminal_back(
     screen.see("left with 130")
     assert record() == ["stopped"]
     screen.usable()
+
+
+def test_a_window_that_is_closed_ends_the_program(terminal: Open, record: Record) -> None:
+    screen = terminal()
+    screen.start("running")
+    screen.see("waits for agent01")
+    program = Path(f"/proc/{screen.pid()}")
+    assert program.exists()
+    screen.close()
+    end = time.monotonic() + PATIENCE
+    while program.exists():
+        assert time.monotonic() < end, (program / "status").read_text()
+        time.sleep(0.05)
+    assert record() == ["stopped"]
+
+
+def test_nobody_waits_for_a_terminal_that_is_gone() -> None:
+    """Textual's own writer, with more than its queue holds."""
+    ours, theirs = os.openpty()
+    with suppress(OSError), os.fdopen(theirs, "w") as file:  # as it is closed, it says so again
+        writer = WriterThread(cast("TextIO", Lasting(file)))
+        writer.start()
+        os.close(ours)
+        for _ in range(10 * MAX_QUEUED_WRITES):
+            writer._queue.put("x", timeout=5)
+        writer.stop()
 
 
 def test_a_failing_screen_shows_no_local_variables(terminal: Open) -> None:
