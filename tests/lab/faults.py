@@ -91,10 +91,14 @@ CHAPTERS = {
 }
 
 
+def typed(lab: Lab, chapter: str) -> tuple[str, ...]:
+    """The service's name, which the cut-over takes of an operator, also if it is gone on with."""
+    return ("--cut-over", lab.estate.agents_server) if chapter == "cutover" else ()
+
+
 def asked(lab: Lab, chapter: str) -> tuple[str, ...]:
-    """What an operator types for a chapter; the cut-over takes the service's name."""
-    typed = ("--cut-over", lab.estate.agents_server) if chapter == "cutover" else ()
-    return ("--step", chapter, *typed)
+    """What an operator types for a chapter."""
+    return ("--step", chapter, *typed(lab, chapter))
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,7 @@ class Walk:
                 break
             more += 1
             self.cells[-1].fail(f"later the run ended with {code}: {process.last_word()}")
-            process = self._start("--resume", answer="retry")
+            process = self._resume("retry")
         self._judge(code)
         shutil.copytree(self.seat.state, self._logs / "state")
         return self.cells
@@ -268,6 +272,9 @@ class Walk:
         self._started += 1
         log = self._logs / f"{self._started:02}.log"
         return Held(self.seat, log, *args, answer=answer, pace=self._pace)
+
+    def _resume(self, answer: str) -> Held:
+        return self._start("--resume", *typed(self.lab, self.chapter), answer=answer)
 
     def _meet(self, process: Held, place: Place) -> Held:
         """A cell, if it is one's turn here; the process that goes on."""
@@ -358,7 +365,7 @@ class Walk:
                 answer, cell.note = "retry", process.last_word()
             elif len(cell.exits) > 1:
                 cell.fail(f"--resume ended with {code}: {process.last_word()}")
-            process = self._start("--resume", answer=answer)
+            process = self._resume(answer)
             last = process.until(
                 cell.action, "before START", "after END", over=lambda: self._over(cell)
             )

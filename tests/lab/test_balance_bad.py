@@ -77,69 +77,66 @@ def look(seat: Seat, code: int = 0) -> dict[tuple[str, str], str]:
 # --- before anybody is moved ----------------------------------------------------------------------
 
 
+def proxied(seat: Seat, *weights: int) -> Seat:
+    """The pool behind a proxy, a weight for each server."""
+    pool = [
+        {"name": fqdn(seat.lab, m), "weight": n}
+        for m, n in zip(servers(seat.lab), weights, strict=True)
+    ]
+    host = fqdn(seat.lab, "lb1")
+    balanced = {"strategy": "tcp-proxy", "host": host, "servers": pool, "drill": False}
+    return with_(seat, load_balancing=balanced)
+
+
+@contextmanager
+def led_by(lab: Lab, record: str) -> Iterator[None]:
+    """The name agents call has this record instead of its own."""
+    name, own = pool_name(lab), f"3600 A {address(lab, 'main1')}"
+    update(lab, f"update delete {name} A", f"update add {name} {record}")
+    try:
+        yield
+    finally:
+        update(lab, f"update delete {name}", f"update add {name} {own}")
+
+
 def test_what_makes_it_slow_or_uneven_is_said_before(seat: Seat) -> None:
-    """A TTL of a day, a server without IPv4, one without a weight, agents that go elsewhere."""
-    lab, [one, other] = seat.lab, servers(seat.lab)
+    """A TTL of a day, a server without a weight, agents that go elsewhere."""
+    lab, name = seat.lab, pool_name(seat.lab)
     pinned, fixed = agents(lab)
-    name, second = pool_name(lab), fqdn(lab, other)
-    pool = [{"name": fqdn(lab, one), "weight": 0}, second]
-    odd = with_(seat, load_balancing={"strategy": "round-robin", "servers": pool})
-    update(
-        lab,
-        f"update delete {name} A",
-        f"update add {name} 86400 A {address(lab, 'main1')}",
-        f"update delete {second} A",
-        f"update add {second} 3600 AAAA 2001:db8::22",
-    )
     there = f"[agent]\\nserver = {fqdn(lab, 'main1')}\\n"
     kept = conf(lab, pinned)
-    try:
-        with (
-            broken(
-                lab,
-                pinned,
-                f"cp -p {kept} /root; printf '{there}' >>{kept}",
-                f"cp -p /root/puppet.conf {kept}",
-            ),
-            broken(
-                lab,
-                fixed,
-                f"cp -p /etc/hosts /root; echo '{address(lab, 'main1')} {name}' >>/etc/hosts",
-                "cp -p /root/hosts /etc/hosts",
-            ),
-        ):
-            told = look(odd)
-    finally:
-        update(
+    with (
+        led_by(lab, f"86400 A {address(lab, 'main1')}"),
+        broken(
             lab,
-            f"update delete {name} A",
-            f"update add {name} 3600 A {address(lab, 'main1')}",
-            f"update delete {second} AAAA",
-            f"update add {second} 3600 A {address(lab, other)}",
-        )
+            pinned,
+            f"cp -p {kept} /root; printf '{there}' >>{kept}",
+            f"cp -p /root/puppet.conf {kept}",
+        ),
+        broken(
+            lab,
+            fixed,
+            f"cp -p /etc/hosts /root; echo '{address(lab, 'main1')} {name}' >>/etc/hosts",
+            "cp -p /root/hosts /etc/hosts",
+        ),
+    ):
+        told = look(proxied(seat, 0, 1))
     assert told["ttl-long", ""] == f"{name} A: 86400 s"
-    assert told["member-ipv6-only", second] == "it has no IPv4 address"
-    assert told["weight-zero", ""] == f"{fqdn(lab, one)} gets no agents"
+    assert told["weight-zero", ""] == f"{fqdn(lab, servers(lab)[0])} gets no agents"
     assert told["agent-elsewhere", fqdn(lab, pinned)] == f"server is {fqdn(lab, 'main1')}"
     assert name in told["name-in-hosts-file", fqdn(lab, fixed)]
 
 
-def test_what_cannot_work_holds_it(seat: Seat) -> None:
-    """An alias where addresses are to be, and a pool in which nobody works."""
-    lab, name = seat.lab, pool_name(seat.lab)
-    idle = [{"name": fqdn(lab, m), "weight": 0} for m in servers(lab)]
-    empty = with_(seat, load_balancing={"strategy": "round-robin", "servers": idle})
-    update(lab, f"update delete {name} A", f"update add {name} 3600 CNAME {fqdn(lab, 'main1')}.")
-    try:
-        told = look(empty, 1)
-    finally:
-        update(
-            lab,
-            f"update delete {name} CNAME",
-            f"update add {name} 3600 A {address(lab, 'main1')}",
-        )
-    assert told["name-is-alias", ""] == f"{name} is an alias of {fqdn(lab, 'main1')}"
-    assert "every weight is 0" in told["pool-empty", ""]
+def test_an_alias_where_addresses_are_to_be_holds_it(turn: Seat) -> None:
+    lab = turn.lab
+    with led_by(lab, f"3600 CNAME {fqdn(lab, 'main1')}."):
+        told = look(turn, 1)
+    said = f"{pool_name(lab)} is an alias of {fqdn(lab, 'main1')}"
+    assert told["name-is-alias", ""] == said
+
+
+def test_a_pool_in_which_nobody_works_holds_it(seat: Seat) -> None:
+    assert "every weight is 0" in look(proxied(seat, 0, 0), 1)["pool-empty", ""]
 
 
 def test_a_name_server_that_is_away_holds_it(turn: Seat) -> None:
@@ -223,8 +220,7 @@ def when_ahead(lab: Lab, running: Callable[[], str], then: Callable[[], object])
 def test_a_server_that_dies_in_the_middle_fails_no_agent(seat: Seat) -> None:
     """The proxy leaves it out; that every server compiles is not claimed until it is back."""
     lab, dead = seat.lab, servers(seat.lab)[1]
-    proxied = {"strategy": "tcp-proxy", "host": fqdn(lab, "lb1"), "drill": False}
-    other = with_(seat, load_balancing=proxied)
+    other = proxied(seat, 1, 1)
     must(other.pmrunbook("--plain", "--yes", "--step", "balancer", timeout=1800))
 
     def dies() -> None:
