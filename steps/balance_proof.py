@@ -69,8 +69,24 @@ def _unproved(site: Site, facts: Facts) -> tuple[Seen, ...]:
     return tuple(s for s in found if s.puppetserver and not proved(site, s, SPREAD))
 
 
+def _settled(site: Site, stage: str, names: tuple[str, ...], title: str) -> Action:
+    """The proxy has these servers at full weight, and no agent has to stay where it was sent."""
+    script = assignments(members=" ".join(names)) + haproxy.SERVE + "settled\n"
+    return Action(
+        id=f"{stage}/{proxy(site)}/up",
+        host=proxy(site),
+        title=title,
+        do=Script(script, timeout=180.0),
+        undo=Nothing(),
+    )
+
+
 def look(site: Site, facts: Facts) -> Planned:
-    return tuple(_mark(site, facts, "look", s) for s in _unproved(site, facts))
+    marks = tuple(_mark(site, facts, "look", s) for s in _unproved(site, facts))
+    if not marks or not proxy(site):
+        return marks
+    title = "wait until the proxy gives each server its share, wherever agents were sent before"
+    return (*marks, _settled(site, "look", expected_ones(site, facts), title))
 
 
 def spread(site: Site, facts: Facts) -> Planned:
@@ -210,19 +226,8 @@ def drill_up(site: Site, facts: Facts) -> Planned:
     seen = _due(site, facts)
     if seen is None or not proxy(site):
         return ()
-    script = assignments(members=seen.name) + haproxy.SERVE
-    script += (
-        "wait_up 60 || exit 1\nsleep 32 # its slow start\nask_haproxy 'clear table compilers'\n"
-    )
-    return (
-        Action(
-            id=f"drill-up/{proxy(site)}/up",
-            host=proxy(site),
-            title=f"wait until the proxy gives {seen.name} its share again",
-            do=Script(script, timeout=180.0),
-            undo=Nothing(),
-        ),
-    )
+    title = f"wait until the proxy gives {seen.name} its share again"
+    return (_settled(site, "drill-up", (seen.name,), title),)
 
 
 def drill_back(site: Site, facts: Facts) -> Planned:

@@ -26,6 +26,17 @@ wait_up() { # seconds
     done
     printf 'the proxy sees all servers up after %s s\n' "$waited"
 }
+settled() { # each of `members` gets its whole share, of every agent
+    wait_up 60 || return 1
+    # For 30 s after it came up a server gets less: haproxy.cfg, slowstart.
+    fresh=$(ask_haproxy 'show stat' | awk -F, -v wanted="$members" '
+        BEGIN {n = split(wanted, names, " "); for (i = 1; i <= n; i++) ours[names[i]] = 1; least = 32}
+        /^#/ {sub(/^# /, ""); for (i = 1; i <= NF; i++) at[$i] = i; next}
+        $at["pxname"] == "compilers" && $at["svname"] in ours && $at["lastchg"] < least {least = $at["lastchg"]}
+        END {print 32 - least}')
+    sleep "$fresh"
+    ask_haproxy 'clear table compilers'
+}
 serve() { # start | reload
     accepted /etc/haproxy/haproxy.cfg
     systemctl "$1" haproxy || { journalctl -u haproxy -n 20 --no-pager -o cat >&2; exit 1; }

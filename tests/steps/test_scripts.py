@@ -782,3 +782,20 @@ def test_a_run_is_as_long_ago_as_the_clock_says_that_nobody_sets(tmp_path: Path)
     done = sh(f"{tools}PC_ruby=ruby pc_unit=x\npc_file() {{ :; }}\n{reads.script('schedule.sh')}")
     assert "ago=of 66164499297" in done.stdout.splitlines()
     assert done.stderr == ""
+
+
+SEEN_BY_A_PROXY = """
+ask_haproxy() {
+    case $1 in
+    'show stat') printf '%s\\n' '# pxname,svname,status,lastchg' compilers,cm1,UP,500 \\
+        compilers,cm2,UP,30 compilers,old,UP,1 compilers,BACKEND,UP,0 other,cm1,UP,2 ;;
+    *) echo "asked: $1" ;;
+    esac
+}
+sleep() { echo "waits $1"; }
+"""
+
+
+def test_agents_are_spread_anew_once_each_server_has_its_whole_share() -> None:
+    done = sh(f"members='cm1 cm2'\n{SEEN_BY_A_PROXY}{reads.script('proxy_serve.sh')}settled\n")
+    assert done.stdout.splitlines()[1:] == ["waits 2", "asked: clear table compilers"]
