@@ -32,8 +32,12 @@ wait_ready() { # at most 300 s, and no longer than the service lives
 }
 start_server() {
     echo 'starting Puppet Server'
-    systemctl start puppetserver || { sleep 2; systemctl start puppetserver; } || return 1
+    asked=$(date +%s)
+    systemctl start puppetserver || start_again || return 1
     wait_ready
+}
+start_again() { # what failed at once may be the unit's own doing
+    [ "$(($(date +%s) - asked))" -lt 10 ] && sleep 2 && systemctl start puppetserver
 }
 stop_server() {
     echo 'stopping Puppet Server'

@@ -16,7 +16,8 @@ explain() {
         # Of a masked unit nothing is logged.
         [ "$(systemctl is-enabled puppetserver 2>/dev/null)" != masked ] || echo 'the unit is masked'
     )
-    printf '%s\n' "$said" | grep -iE 'error|exception|caused by|not found|unable' | tail -n 15
+    printf '%s\n' "$said" | grep -vE '^[[:space:]]+at ' |
+        grep -iE 'error|exception|caused by|not found|unable|could not|insufficient|timed out' | tail -n 15
     denied=$(
         {
             journalctl -k --since "@$began" --no-pager -o cat
@@ -35,17 +36,23 @@ explain() {
     *"Non-readable path specified for ssl-crl-path"* | *"Unable to open 'ssl-crl"*)
         why='there is no CRL, or the user puppet cannot read it: puppet ssl bootstrap' ;;
     *"private key"*"is missing"*) why='the ssldir is half cleaned: puppet ssl clean, then a new certificate' ;;
-    *"Cannot initialize CA with partial state"*) why='the CA service is on, and its directory is incomplete' ;;
-    *"could not be found and no file at :cacert"*) why='the CA service is on, and the ssldir was wiped' ;;
+    *"Cannot initialize CA with partial state"*)
+        why='the CA service is on, and its directory is incomplete: ca.cfg needs certificate-authority-disabled-service' ;;
+    *"could not be found and no file at :cacert"*)
+        why='the CA service is on, and the ssldir was wiped: ca.cfg needs certificate-authority-disabled-service' ;;
     *"Address already in use"* | *"BindException"*)
-        why="port $port is taken by $(ss -Hltnp "sport = :$port" | sed -n 's/.*users:(("\([^"]*\)".*/\1/p' | head -n 1)" ;;
+        why="port $port is taken by $(ss -Hltnp "sport = :$port" | sed -n 's/.*users:(("\([^"]*\)".*/\1/p' | head -n 1): stop that first" ;;
     *OutOfMemoryError* | *"insufficient memory"* | *"Could not reserve enough space"*)
-        why='too little memory for the heap in JAVA_ARGS' ;;
-    *"Permission denied"*)
-        why='a file that the user puppet may not read; the lines above name it'
+        why='too little memory for the heap in JAVA_ARGS: more of it, or a smaller heap in the inventory' ;;
+    *'ConfigException$Parse'*) why='a file in conf.d is not HOCON: mend it where the lines above say' ;;
+    # A file of somebody else's fails where its mode is set, before it is read.
+    *"Permission denied"* | *"Operation not permitted"*)
+        why='a file that the user puppet may not read or set the mode of: chown it to puppet; the lines above name it'
         [ -z "$denied" ] || why='the kernel (AppArmor or SELinux) denies it a file; the lines above name it' ;;
-    *"No space left"*) why='a disk is full' ;;
+    *"No space left"*) why='a disk is full: df -h' ;;
     *"the unit is masked"*) why='the unit is masked: systemctl unmask puppetserver' ;;
+    *"operation timed out"*)
+        why='it takes longer than its unit allows: a longer TimeoutStartSec, with systemctl edit puppetserver' ;;
     *) why='see the lines above' ;;
     esac
     printf 'Error: Puppet Server does not start: %s\n' "$why" >&2

@@ -39,6 +39,53 @@ NO_NAMES = (
 )
 NAMES = "cp /root/resolv.conf /root/hosts /etc"
 
+DROP_IN = "/etc/systemd/system/puppetserver.service.d/site.conf"
+SITE_CONF = "/etc/puppet/puppetserver/conf.d/site.conf"
+LATE = (
+    "systemd-run --unit latecomer sh -c "
+    "'until [ $(systemctl is-active puppetserver) = activating ]; do sleep 0.1; done; "
+    "exec systemd-socket-activate --accept -l 8140 /bin/true'"
+)
+"""Takes the port when Puppet Server is being started already."""
+
+
+def unit_with(line: str) -> str:
+    return (
+        f"install -D /dev/null {DROP_IN} && printf '[Service]\n{line}\n' >{DROP_IN} && "
+        "systemctl daemon-reload"
+    )
+
+
+UNIT_AS_IT_WAS = f"rm {DROP_IN} && systemctl daemon-reload"
+
+FAILURES = {
+    "memory": (
+        unit_with("LimitAS=1G"),
+        UNIT_AS_IT_WAS,
+        "Could not reserve enough space for ",
+        "too little memory for the heap in JAVA_ARGS: more of it, or a smaller heap",
+    ),
+    "configuration": (
+        f"printf 'mine: {{\n  list: [1,\n' >{SITE_CONF}",
+        f"rm {SITE_CONF}",
+        f"com.typesafe.config.ConfigException$Parse: {SITE_CONF}: 3: ",
+        "a file in conf.d is not HOCON: mend it where the lines above say",
+    ),
+    "port": (
+        LATE,
+        "systemctl stop latecomer",
+        "Caused by: java.net.BindException: Address already in use",
+        "port 8140 is taken by systemd-socket-: stop that first",
+    ),
+    "time": (
+        unit_with("TimeoutStartSec=5"),
+        UNIT_AS_IT_WAS,
+        "start-post operation timed out",
+        "it takes longer than its unit allows: a longer TimeoutStartSec, with systemctl edit",
+    ),
+}
+"""What no survey sees: how it comes, how it goes, what the log has of it, what is said of it."""
+
 ODD = (
     "# caf\\xe9 - not UTF-8\\r\\n[main]\\r\\n\\tserver\\t=  {server}\\r\\nserver={server}\\r\\n"
     "[agent]\\r\\nssldir=/srv/tls\\r\\nca_server = ca-that-was\\r\\n"
@@ -178,9 +225,30 @@ def test_what_cannot_be_built_is_not_begun(seat: Seat) -> None:
     lab.right_clock(machine)
 
 
+@pytest.mark.parametrize(("comes", "goes", "logged", "said"), FAILURES.values(), ids=FAILURES)
+def test_a_server_that_does_not_start_says_why_and_what_to_do(
+    seat: Seat, comes: str, goes: str, logged: str, said: str
+) -> None:
+    lab, machine = seat.lab, bare(seat.lab)
+    must(lab.execute(machine, comes))
+    done = seat.pmrunbook("--plain", "--yes", "--resume", timeout=1800)
+    must(lab.execute(machine, goes))
+    with (seat.state / "failed").open("a") as kept:
+        kept.write(done.stdout)
+    assert done.returncode == 1, done.stdout[-3000:]
+    why = f"exit 1: Error: Puppet Server does not start: {said}"
+    assert f"== {fqdn(lab, machine)}: {why}" in done.stdout
+    assert logged in done.stderr  # with what the job said, before what can be done next is asked
+    assert "pmrunbook --resume" in done.stdout
+
+
 def test_one_built_badly_is_put_right_beside_a_new_one(seat: Seat) -> None:
     lab, [member] = seat.lab, members(seat.lab)
-    out = must(seat.pmrunbook("--plain", "--yes", "--resume", timeout=1800))
+    out = (seat.state / "failed").read_text()
+    out += must(seat.pmrunbook("--plain", "--yes", "--resume", timeout=1800))
+    ended = [e for e in seat.events() if e.kind == "end" and e.data["status"] == "ok"]
+    here = [e.action for e in ended if e.host == fqdn(lab, bare(lab))]
+    assert len(here) == len(set(here))  # what was done before it failed was not done again
     assert "it was issued by CN=Other CA" in out
     assert "follow ssldir to /srv/tls" in out
     file = must(lab.execute(member, f"cat {conf(lab, member)}", timeout=60))

@@ -404,6 +404,23 @@ def start_puppetserver(folder: Path, tools: str) -> subprocess.CompletedProcess[
     )
 
 
+def test_what_failed_at_once_is_started_again(tmp_path: Path) -> None:
+    """Debian 12's unit may look for the process before it is there."""
+    once = f"[ $1 = start ] && mkdir {tmp_path}/once 2>/dev/null && exit 1"
+    tools = stand_in(tmp_path / "bin", systemctl=f"{once}\n:", ruby=":", sleep=":")
+    assert start_puppetserver(tmp_path, tools).returncode == 0
+
+
+def test_what_took_its_time_to_fail_would_fail_again(tmp_path: Path) -> None:
+    tools = failing(tmp_path, "puppetserver", "ERROR x\n")
+    clock = f"echo x >>{tmp_path}/clock; expr 20 '*' $(wc -l <{tmp_path}/clock)"
+    stand_in(tmp_path / "bin", date=clock)
+    done = start_puppetserver(tmp_path, tools)
+    assert done.returncode == 1
+    log = (tmp_path / "puppetserver.log").read_text()
+    assert log == f"{BEFORE}ERROR x\n"
+
+
 def test_what_systemctl_waits_counts_as_time_without_service(tmp_path: Path) -> None:
     """A unit that is started when its server serves leaves nothing to wait for."""
     tools = stand_in(tmp_path / "bin", systemctl="case $1 in start) sleep 2 ;; esac", ruby=":")
@@ -448,9 +465,19 @@ CAUSES = {
         "the CA service is on, and the ssldir was wiped",
     ),
     "port": (
-        "java.io.IOException: Failed to bind to 0.0.0.0/0.0.0.0:8140\n"
+        "java.io.IOException: Failed to bind to /0.0.0.0:8140\n"
         "Caused by: java.net.BindException: Address already in use",
-        "port 8140 is taken by passenger",
+        "port 8140 is taken by passenger: stop that first",
+    ),
+    "configuration": (
+        'Exception in thread "main" com.typesafe.config.ConfigException$Parse: '
+        "/etc/puppet/puppetserver/conf.d/site.conf: 3: List should have had new element after a "
+        "comma, instead had token: end of file",
+        "a file in conf.d is not HOCON",
+    ),
+    "time": (
+        "puppetserver.service: start-post operation timed out. Terminating.",
+        "it takes longer than its unit allows: a longer TimeoutStartSec",
     ),
     "heap": ("java.lang.OutOfMemoryError: Java heap space", "too little memory for the heap"),
     "memory": (
@@ -461,6 +488,14 @@ CAUSES = {
         "Error occurred during initialization of VM\n"
         "Could not reserve enough space for 4194304KB object heap",
         "too little memory for the heap",
+    ),
+    "owner": (
+        'Exception in thread "main" java.lang.IllegalStateException: There was a problem adding a '
+        "JRubyInstance to the pool.\n"
+        "Caused by: org.jruby.exceptions.RuntimeError: (RuntimeError) Got 1 failure(s) while "
+        "initializing: File[/s/crl.pem]: change from '0600' to '0644' failed: failed to set mode "
+        "0600 on /s/crl.pem: Operation not permitted - No message available",
+        "a file that the user puppet may not read or set the mode of: chown it to puppet",
     ),
     "permission": (
         "java.io.FileNotFoundException: /etc/puppet/puppet.conf (Permission denied)",
@@ -473,9 +508,12 @@ CAUSES = {
 
 @pytest.mark.parametrize(("said", "why"), CAUSES.values(), ids=CAUSES)
 def test_why_puppet_server_does_not_start(tmp_path: Path, said: str, why: str) -> None:
-    done = start_puppetserver(tmp_path, failing(tmp_path, "puppetserver", said + "\n"))
+    trace = "\tat com.typesafe.config.impl.ConfigDocumentParser.parseError(Parser.java:201)\n" * 20
+    done = start_puppetserver(tmp_path, failing(tmp_path, "puppetserver", f"{said}\n{trace}"))
     assert done.returncode == 1
     assert f"Error: Puppet Server does not start: {why}" in done.stderr
+    assert said.splitlines()[-1] in done.stdout or why == "see the lines above"
+    assert "Parser.java" not in done.stdout
 
 
 DENIALS = {
