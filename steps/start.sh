@@ -5,8 +5,19 @@ set -u
 # An installation that was broken off may have left its mask, which goes with the next boot anyway.
 systemctl unmask --runtime --quiet puppetserver 2>/dev/null
 log=$logdir/puppetserver.log
+audit_log=${audit_log:-/var/log/audit/audit.log}
 began=$(date +%s)
 size=$(stat -c %s "$log" 2>/dev/null || echo 0)
+# What the kernel denied since: auditd keeps that from its log, and a site may keep it from the journal.
+denials() {
+    {
+        journalctl -k --since "@$began" --no-pager -o cat
+        journalctl _TRANSPORT=audit --since "@$began" --no-pager -o cat
+        tail -n 1000 "$audit_log" | awk -F'audit[(]' -v since="$began" '$2 + 0 >= since' |
+            tr '\035' '\n' # before what it adds of its own
+    } 2>/dev/null | grep -oE '(apparmor="DENIED"|avc: +denied).*' | grep -v 'permissive=1' |
+        awk '!seen[$0]++' | tail -n 3
+}
 explain() {
     said=$(
         journalctl -u puppetserver --since "@$began" --no-pager -o cat 2>/dev/null | tail -n 200
@@ -18,12 +29,7 @@ explain() {
     )
     printf '%s\n' "$said" | grep -vE '^[[:space:]]+at ' |
         grep -iE 'error|exception|caused by|not found|unable|could not|insufficient|timed out' | tail -n 15
-    denied=$(
-        {
-            journalctl -k --since "@$began" --no-pager -o cat
-            journalctl _TRANSPORT=audit --since "@$began" --no-pager -o cat
-        } 2>/dev/null | grep -E 'apparmor="DENIED"|avc: +denied' | tail -n 3
-    )
+    denied=$(denials)
     [ -z "$denied" ] || printf 'denied by the kernel:\n%s\n' "$denied"
     # The known ones: puppetserver's own sources and logs (7.x).
     case $said in
@@ -46,14 +52,17 @@ explain() {
         why='too little memory for the heap in JAVA_ARGS: more of it, or a smaller heap in the inventory' ;;
     *'ConfigException$Parse'*) why='a file in conf.d is not HOCON: mend it where the lines above say' ;;
     # A file of somebody else's fails where its mode is set, before it is read.
-    *"Permission denied"* | *"Operation not permitted"*)
-        why='a file that the user puppet may not read or set the mode of: chown it to puppet; the lines above name it'
-        [ -z "$denied" ] || why='the kernel (AppArmor or SELinux) denies it a file; the lines above name it' ;;
+    *"Permission denied"* | *AccessDeniedException* | *"Operation not permitted"*)
+        why='a file that the user puppet cannot read, or does not own: chown it to puppet; the lines above name it' ;;
     *"No space left"*) why='a disk is full: df -h' ;;
     *"the unit is masked"*) why='the unit is masked: systemctl unmask puppetserver' ;;
     *"operation timed out"*)
         why='it takes longer than its unit allows: a longer TimeoutStartSec, with systemctl edit puppetserver' ;;
     *) why='see the lines above' ;;
+    esac
+    case $why in
+    *'cannot read'*)
+        [ -z "$denied" ] || why='the kernel (AppArmor or SELinux) denies it a file: allow it in the profile that the lines above name, or give the file its context back (restorecon)' ;;
     esac
     printf 'Error: Puppet Server does not start: %s\n' "$why" >&2
 }

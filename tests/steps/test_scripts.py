@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -399,6 +400,7 @@ def failing(folder: Path, unit: str, said: str, kernel: str = "", state: str = "
 
 def start_puppetserver(folder: Path, tools: str) -> subprocess.CompletedProcess[str]:
     given = assignments(ruby="ruby", certname="cm1.lab.test", port="8140", logdir=str(folder))
+    given += assignments(audit_log=str(folder / "audit.log"))
     return sh(
         tools + given + reads.script("serving.sh") + reads.script("start.sh") + "serve start\n"
     )
@@ -429,6 +431,7 @@ def test_what_systemctl_waits_counts_as_time_without_service(tmp_path: Path) -> 
     assert int(done.stdout.split("serves after ")[1].split()[0]) >= 2
 
 
+CRL_DENIED = "java.nio.file.AccessDeniedException: /var/lib/puppet/ssl/crl.pem"
 CAUSES = {
     "both-ca-services": (
         "java.lang.IllegalArgumentException: Duplicate implementations found for service protocol "
@@ -495,12 +498,13 @@ CAUSES = {
         "Caused by: org.jruby.exceptions.RuntimeError: (RuntimeError) Got 1 failure(s) while "
         "initializing: File[/s/crl.pem]: change from '0600' to '0644' failed: failed to set mode "
         "0600 on /s/crl.pem: Operation not permitted - No message available",
-        "a file that the user puppet may not read or set the mode of: chown it to puppet",
+        "a file that the user puppet cannot read, or does not own: chown it to puppet",
     ),
     "permission": (
         "java.io.FileNotFoundException: /etc/puppet/puppet.conf (Permission denied)",
-        "a file that the user puppet may not read",
+        "a file that the user puppet cannot read",
     ),
+    "access": (CRL_DENIED, "a file that the user puppet cannot read"),
     "disk": ("java.io.IOException: No space left on device", "a disk is full"),
     "unknown": ("java.lang.IllegalStateException: of a new kind", "see the lines above"),
 }
@@ -516,25 +520,57 @@ def test_why_puppet_server_does_not_start(tmp_path: Path, said: str, why: str) -
     assert "Parser.java" not in done.stdout
 
 
-DENIALS = {
-    "apparmor": 'audit: type=1400 apparmor="DENIED" operation="open" profile="java" name="/s/x"',
-    "selinux": "audit: type=1400 avc:  denied  { read } for  pid=9 comm=java name=crl.pem",
-}
+APPARMOR = (
+    'apparmor="DENIED" operation="open" profile="site-jvm" name="/var/lib/puppet/ssl/crl.pem" '
+    'pid=516 comm="async-dispatch-" requested_mask="r" denied_mask="r" fsuid=102 ouid=102'
+)
+SELINUX = (
+    'avc:  denied  { read } for  pid=516 comm="async-dispatch-" name="crl.pem" dev="nvme0n1" ino=9 '
+    "scontext=system_u:system_r:puppetmaster_t:s0 tcontext=system_u:object_r:user_home_t:s0 "
+    "tclass=file permissive=0"
+)
+DENIALS = {"apparmor": APPARMOR, "selinux": SELINUX}
+"""AppArmor's of a kernel 6.1, where a profile of the site's has all JVMs in it."""
 
 
 @pytest.mark.parametrize("denial", DENIALS.values(), ids=DENIALS)
 def test_what_the_kernel_denied_is_shown(tmp_path: Path, denial: str) -> None:
-    kernel = f"eth0: link is up\n{denial}\n"
+    allowed = "avc:  denied  { read } for  pid=9 permissive=1"  # said, and not done
+    kernel = f"eth0: link is up\n{allowed}\naudit: type=1400 audit(1795801274.700:135): {denial}\n"
     done = start_puppetserver(tmp_path, failing(tmp_path, "puppetserver", "ERROR x\n", kernel))
     assert f"denied by the kernel:\n{denial}\n" in done.stdout
     assert "link is up" not in done.stdout
+    assert allowed not in done.stdout
+    assert "does not start: see the lines above" in done.stderr
 
 
 @pytest.mark.parametrize("denial", DENIALS.values(), ids=DENIALS)
-def test_a_denial_is_the_reason_where_permission_is_missing(tmp_path: Path, denial: str) -> None:
-    said = "java.io.FileNotFoundException: /s/x (Permission denied)\n"
+def test_what_auditd_keeps_from_the_kernels_log_is_shown_once(tmp_path: Path, denial: str) -> None:
+    now = int(time.time()) + 60
+    (tmp_path / "audit.log").write_text(
+        f"type=AVC msg=audit({now - 600}.700:134): {denial.replace('crl', 'before')}\n"
+        f'type=AVC msg=audit({now}.700:135): {denial}\x1dFSUID="puppet" OUID="puppet"\n'
+    )
+    tools = failing(tmp_path, "puppetserver", f"{CRL_DENIED}\n")
+    stand_in(tmp_path / "bin", journalctl=f"cat <<'END'\nAVC {denial}\nEND")
+    done = start_puppetserver(tmp_path, tools)
+    assert done.stdout.endswith(f"denied by the kernel:\n{denial}\n")
+
+
+@pytest.mark.parametrize("denial", DENIALS.values(), ids=DENIALS)
+@pytest.mark.parametrize("why", ["access", "permission", "no-certificate", "no-crl"])
+def test_a_denial_is_the_reason_where_a_file_cannot_be_read(
+    tmp_path: Path, why: str, denial: str
+) -> None:
+    said = f"{CAUSES[why][0]}\n"
     done = start_puppetserver(tmp_path, failing(tmp_path, "puppetserver", said, denial + "\n"))
-    assert "does not start: the kernel (AppArmor or SELinux) denies it a file" in done.stderr
+    assert "does not start: the kernel (AppArmor or SELinux) denies it a file: all" in done.stderr
+
+
+def test_a_denial_is_not_the_reason_of_what_has_another(tmp_path: Path) -> None:
+    said, why = CAUSES["port"]
+    done = start_puppetserver(tmp_path, failing(tmp_path, "puppetserver", f"{said}\n", APPARMOR))
+    assert f"does not start: {why}" in done.stderr
 
 
 def test_a_masked_unit_logs_nothing(tmp_path: Path) -> None:
