@@ -399,7 +399,9 @@ def fetch(site: Site, facts: Facts, of: Applicants = COMPILERS) -> Planned:
             continue
         if not enrolment(site, facts, seen).why:
             continue
-        trusted = (seen.setting("localcacert"), seen.setting("hostcrl"))
+        made = [_files(seen)["hostcert"], seen.setting("localcacert")]
+        if not seen.crls("hostcrl"):  # one that is there gets newer, and never older again
+            made.append(seen.setting("hostcrl"))
         planned.append(
             Action(
                 id=f"fetch/{seen.name}/fetch",
@@ -407,7 +409,7 @@ def fetch(site: Site, facts: Facts, of: Applicants = COMPILERS) -> Planned:
                 title="fetch the certificate; verify its key, its names and who issued it",
                 do=Script(
                     _own(site, facts, seen) + "fetch\n",
-                    saves=(_files(seen)["hostcert"], *trusted),
+                    saves=tuple(made),
                     timeout=300.0,
                 ),
                 undo=Restore(),
