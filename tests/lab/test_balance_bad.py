@@ -31,7 +31,7 @@ from tests.lab.test_balance import (
 )
 from tests.lab.test_compilers_ways import conf, found
 
-pytestmark = [pytest.mark.lab, pytest.mark.turn("broken")]
+pytestmark = [pytest.mark.lab, pytest.mark.turn("puppetdb")]
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tests.lab.test_code import ENVIRONMENTS, commit, forge, handed, servers
 from tests.lab.test_code_ways import checks
 from tests.lab.test_compilers import PATH, fqdn, members
 
-pytestmark = [pytest.mark.lab, pytest.mark.turn("trust", "puppetdb", "broken")]
+pytestmark = [pytest.mark.lab, pytest.mark.turn("trust", "broken")]
 
 ENC = "/etc/puppet/enc"
 DATABASE = "/etc/puppet/enc.sh"
