@@ -57,7 +57,7 @@ from .shellwords import assignments
 OVERRIDES = ("agent",)
 SAMPLES = 5  # agents whose runs show how the load is spread
 SURE = 0.005  # how likely it may be that a server gets none of these runs by chance
-RUNS = 8  # of one agent, at most
+RUNS = 20  # of one agent, at most: enough for a server that has a quarter of one agent's
 
 
 # --- what an agent is told ------------------------------------------------------------------------

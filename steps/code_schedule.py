@@ -148,9 +148,12 @@ def _clean(site: Site, name: str) -> Check:
         if found.get("timer") != "active enabled":
             said = f"{UNIT}.timer is {found.get('timer') or 'not there'}"
             return Verdict(False, said, f"systemctl enable --now {UNIT}.timer")
-        if not found.get("ago"):
-            return Verdict(found.get("active") == "activating" or None, "no run has ended yet", log)
-        ago = int(found["ago"])
+        ago = int(found.get("ago") or -1)
+        if found.get("active") == "activating":
+            since = f"the last one ended {ago} s ago" if ago >= 0 else "none has ended yet"
+            return Verdict(True, f"a run is under way; {since}", log)
+        if ago < 0:
+            return Verdict(None, "no run has ended yet", log)
         if found.get("result") != "success":
             said = f"{found.get('result')}, status {found.get('status')}: {found.get('log', '')}"
             return Verdict(False, said, log)

@@ -230,7 +230,7 @@ def some(places: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
     return places if os.environ.get("PMRUNBOOK_TEST_ALL") else places[1::6]
 
 
-TURNS = ("tls", "mission", "trust", "balance", "puppetdb", "broken")
+TURNS = ("tls", "mission", "trust", "balance", "puppetdb", "broken", "ways", "faults")
 """Tests that are too many for one run of CI, which takes those of one of these a day."""
 
 

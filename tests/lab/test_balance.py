@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import yaml
 
 from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, booted, must, narrate, picture, some
-from tests.lab.test_ca_screens import ASKED, approve, screen, start, to_the_end, wait
+from tests.lab.test_ca_screens import release, screen, start, to_the_end, wait
 from tests.ui.conftest import WIDE, Terminal
 
 __all__ = ["screen"]
@@ -315,15 +316,8 @@ def test_a_list_of_servers_on_the_screens(seat: Seat, screen: Terminal) -> None:
     listed = with_(seat, load_balancing={"strategy": "server-list", "drill": False})
     before = {h: picture(lab, h, "/etc/puppet", "/etc/hosts") for h in agents(lab)}
     start(screen, listed, "--step", "cutover")
-    while "Move the agents" not in wait(screen, ASKED):
-        approve(screen)
-    screen.keys("a")
-    shown = wait(screen, "Do exactly this", seconds=30)
+    shown = release(screen, pool_name(lab))
     assert "proved at" in shown and "pmrunbook undo cutover" in shown
-    screen.keys("Down", "Enter")
-    wait(screen, pool_name(lab), seconds=30)
-    screen.keys("-l", pool_name(lab))
-    screen.keys("Enter")
     assert "Done" in to_the_end(screen)
     screen.keys("q")
     wait(screen, "left-40", seconds=30)
@@ -381,3 +375,87 @@ def test_srv_records(seat: Seat) -> None:
     )
     must(srv.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
     assert everywhere(lab, f"_x-puppet._tcp.{domain}", "SRV") == []
+
+
+def served(lab: Lab, agent: str) -> str:
+    """The server that compiles for this agent now, by the servers' own words."""
+    log = "find /var/log -name puppetserver-access.log -exec cat {} +"
+    count = f"{log} | grep -c '/puppet/v3/catalog/{fqdn(lab, agent)}?'; :"
+    pool = ("main1", *servers(lab))
+    was = {h: must(lab.execute(h, count)) for h in pool}
+    run_agent(lab, agent)
+    (by,) = (h for h in pool if must(lab.execute(h, count)) != was[h])
+    return by
+
+
+@contextmanager
+def down(lab: Lab, *hosts: str) -> Iterator[None]:
+    """Their Puppet Servers are stopped, and serve again afterwards."""
+    serves = (
+        "n=0; until curl -skf https://$(hostname -f):8140/status/v1/simple >/dev/null; "
+        "do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 1; done"
+    )
+    for host in hosts:
+        must(lab.execute(host, "systemctl stop puppetserver", timeout=120))
+    try:
+        yield
+    finally:
+        for host in hosts:
+            must(lab.execute(host, "systemctl start --no-block puppetserver"))
+        for host in hosts:
+            must(lab.execute(host, serves, timeout=320))
+
+
+@pytest.mark.turn("balance")
+def test_srv_records_of_two_sites(seat: Seat) -> None:
+    """The guide's example: 75 and 25 at site A, one server at site B; each helps the other out."""
+    lab = seat.lab
+    domain, (one, two) = lab.estate.domain, agents(lab)
+    first, second, main = (fqdn(lab, h) for h in (*servers(lab), "main1"))
+
+    def pool(at: str, **priorities: int) -> dict[str, object]:
+        weighed = ((first, "a", 75), (second, "a", 25), (main, "b", 5))
+        members = [
+            {"name": name, "priority": priorities[where], "weight": weight}
+            for name, where, weight in weighed
+        ]
+        return {"domain": f"{at}.{domain}", "servers": members}
+
+    srv = with_(
+        seat,
+        ca={"clients": "srv"},
+        dns={"domain": domain},
+        groups={"site-a": {}, "site-b": {}},
+        agents=[
+            {"name": fqdn(lab, one), "group": "site-a"},
+            {"name": fqdn(lab, two), "group": "site-b"},
+        ],
+        load_balancing={
+            "strategy": "srv",
+            "sites": {"site-a": pool("a", a=0, b=1), "site-b": pool("b", a=1, b=0)},
+        },
+    )
+    planned = must(srv.pmrunbook("dns", "plan"))
+    assert "75" in planned and "25" in planned
+    moved(srv)
+    for at, (a, b) in {"a": (0, 1), "b": (1, 0)}.items():
+        assert everywhere(lab, f"_x-puppet-ca._tcp.{at}.{domain}", "SRV") == [
+            f"300 0 5 8140 ca.{domain}."
+        ]
+        assert everywhere(lab, f"_x-puppet._tcp.{at}.{domain}", "SRV") == sorted(
+            f"300 {x} 8140 {name}."
+            for x, name in ((f"{a} 75", first), (f"{a} 25", second), (f"{b} 5", main))
+        )
+    assert served(lab, one) in servers(lab)
+    assert served(lab, two) == "main1"
+    with down(lab, *servers(lab)):
+        assert served(lab, one) == "main1"
+    assert served(lab, one) in servers(lab)
+    with down(lab, "main1"):
+        assert served(lab, two) in servers(lab)
+    assert served(lab, two) == "main1"
+    must(srv.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+    for at in ("a", "b"):
+        assert everywhere(lab, f"_x-puppet._tcp.{at}.{domain}", "SRV") == []
+    for host in agents(lab):
+        assert served(lab, host) == "main1"

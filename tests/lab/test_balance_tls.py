@@ -6,12 +6,24 @@ The tests share one estate and build on each other, in the order of the file.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, booted, must, picture
-from tests.lab.test_balance import ESTATE, address, agents, fqdn, pool_name, servers, with_
+from tests.lab.test_balance import (
+    ESTATE,
+    Looped,
+    address,
+    agents,
+    everywhere,
+    fqdn,
+    moved,
+    pool_name,
+    servers,
+    with_,
+)
 
 pytestmark = [pytest.mark.lab, pytest.mark.turn("tls")]
 
@@ -182,10 +194,15 @@ systemctl restart haproxy
 """
 
 
+def by_a_device(seat: Seat) -> Seat:
+    """The site whose balancer nobody here may touch."""
+    theirs = {"strategy": "hardware", "mode": "tcp", "address": address(seat.lab, "lb1")}
+    return with_(seat, load_balancing=theirs)
+
+
 def test_a_device_is_told_to_a_person_and_proved_from_outside(seat: Seat) -> None:
     lab = seat.lab
-    theirs = {"strategy": "hardware", "mode": "tcp", "address": address(lab, "lb1")}
-    hardware = with_(seat, load_balancing=theirs)
+    hardware = by_a_device(seat)
     out = must(hardware.pmrunbook("--plain", "--yes", "--step", "balancer", timeout=900), 7)
     assert f"Set up the balancer at {address(lab, 'lb1')}, port 8140" in out
     for member in servers(lab):
@@ -199,3 +216,15 @@ def test_a_device_is_told_to_a_person_and_proved_from_outside(seat: Seat) -> Non
     must(hardware.pmrunbook("--plain", "--yes", "--resume", timeout=900))
     out = must(hardware.pmrunbook("verify", "--step", "balancer", timeout=900))
     assert f"leads to {fqdn(lab, first)} and {fqdn(lab, second)}" in out
+
+
+def test_agents_are_moved_to_a_device_and_back(seat: Seat, alone: dict[str, str]) -> None:
+    lab = seat.lab
+    hardware = by_a_device(replace(seat, env=alone, runbook="balance-alone"))
+    loop = Looped(lab, agents(lab)[-1])
+    moved(hardware)
+    assert everywhere(lab, pool_name(lab)) == [f"300 {address(lab, 'lb1')}"]
+    must(hardware.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+    many, failed = loop.ended()
+    assert many and failed == []
+    assert everywhere(lab, pool_name(lab)) == [f"3600 {address(lab, 'main1')}"]

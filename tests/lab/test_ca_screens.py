@@ -67,6 +67,19 @@ def to_the_end(screen: Terminal) -> str:
         approve(screen)
 
 
+def release(screen: Terminal, name: str) -> str:
+    """Approve all up to where agents are moved, and let them go; returns that dialog."""
+    while "Move the agents" not in wait(screen, ASKED):
+        approve(screen)
+    screen.keys("a")
+    shown = wait(screen, "Do exactly this", seconds=30)
+    screen.keys("Down", "Enter")
+    wait(screen, name, seconds=30)
+    screen.keys("-l", name)
+    screen.keys("Enter")
+    return shown
+
+
 @pytest.mark.parametrize(
     "screen",
     [

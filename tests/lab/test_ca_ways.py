@@ -14,7 +14,7 @@ from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, must, picture
 from tests.lab.test_ca import ca_name, confdir, names, puppet_hosts, server
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.turn("ways")]
 
 RUN_AGENT = (
     "PATH=/opt/puppetlabs/bin:$PATH; "

@@ -21,7 +21,7 @@ from tests.lab.conftest import HERE, Seat, booted, jobs_run, must, picture
 from tests.lab.test_ca import ACCESS_LOGS, names, server
 from tests.lab.test_compilers import OF_THE_SYSTEM, PATH, fqdn, gets_its_catalog, members
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.turn("ways")]
 
 MASKED = "systemctl mask puppetserver 2>&1"
 PORT = "systemd-run --unit squatter systemd-socket-activate -l 8140 /bin/true"

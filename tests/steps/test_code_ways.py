@@ -149,6 +149,7 @@ def test_a_deployment_that_failed_is_tried_again_without_waiting_for_the_timer(
         ("result=exit-code\nstatus=1\nago=7", False),
         ("result=success\nactive=inactive", None),
         ("result=success\nactive=activating", True),
+        ("result=success\nactive=activating\nago=7", True),
     ],
 )
 def test_a_last_run_has_to_be_clean_and_not_long_ago(said: str, ok: bool | None) -> None:

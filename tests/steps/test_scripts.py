@@ -858,6 +858,21 @@ def test_a_run_is_as_long_ago_as_the_clock_says_that_nobody_sets(tmp_path: Path)
     assert done.stderr == ""
 
 
+def test_a_run_that_is_under_way_is_waited_for(tmp_path: Path) -> None:
+    """While it is, systemd tells neither how the last one ended nor when."""
+    tools = stand_in(
+        tmp_path / "bin",
+        systemctl=f"case $* in *--value*ActiveState*|*ActiveState*--value*) "
+        f"echo x >>{tmp_path}/asked; [ $(wc -l <{tmp_path}/asked) -lt 3 ] && echo activating ;; "
+        f"*Result*) [ $(wc -l <{tmp_path}/asked) -lt 3 ] || echo Result=exit-code ;; esac",
+        journalctl=":",
+        sleep=":",
+    )
+    done = sh(f"{tools}PC_ruby= pc_unit=x\npc_file() {{ :; }}\n{reads.script('schedule.sh')}")
+    assert "result=exit-code" in done.stdout.splitlines()
+    assert (tmp_path / "asked").read_text() == "x\nx\nx\n"
+
+
 SEEN_BY_A_PROXY = """
 ask_haproxy() {
     case $1 in
