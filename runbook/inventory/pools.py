@@ -36,6 +36,7 @@ def check(data: Data, found: Roster, page: Page) -> None:
             )
     for path, pool in pools:
         _pool(path, pool, found, page)
+        _ignored(path, pool, strategy, page)
     if not any("compiler" in entry.roles for entry in found.values()) and not any(
         pool for _, pool in pools
     ):
@@ -59,6 +60,27 @@ def _pool(path: Path, pool: Any, found: Roster, page: Page) -> None:
             hint = nearest(name, servers, advice, cutoff=HOSTS_ALIKE)
             page.error(here, f"{name} is not a Puppet Server of this inventory", hint)
         seen.add(name)
+
+
+IGNORED = {
+    "round-robin": {
+        "weight": "each server gets as many agents",
+        "priority": "servers of a higher number get none, even if the others fail",
+    },
+    "server-list": {"weight": "each server gets as many agents"},
+}
+"""What a strategy cannot tell anybody, and what happens in its place."""
+
+
+def _ignored(path: Path, pool: Any, strategy: Any, page: Page) -> None:
+    for key, happens in IGNORED.get(strategy, {}).items():
+        given = [(*path, i, key) for i, _ in enumerate(pool or ()) if (*path, i, key) in page.marks]
+        if given and len({(member or {}).get(key) for member in pool}) > 1:
+            page.warning(
+                given[0],
+                f"{key} means nothing with strategy: {strategy}: {happens}",
+                "leave it out, or use tcp-proxy or srv",
+            )
 
 
 def _srv(data: Data, sites: Data, found: Roster, page: Page) -> None:

@@ -229,6 +229,11 @@ load_balancing: {strategy: round-robin, servers: [cm1.example.com, cm1.example.c
 > 3:68: load_balancing.servers lists cm1.example.com twice
 > 3:85: cm2.example.com is not a Puppet Server of this inventory (did you mean 'cm1.example.com'?)
 
+compile_masters: [cm1.example.com, cm2.example.com]
+load_balancing: {strategy: round-robin, servers: [{name: cm1.example.com, weight: 3}, {name: cm2.example.com, priority: 1}]}
+> 3:83: warning: weight means nothing with strategy: round-robin: each server gets as many agents (leave it out, or use tcp-proxy or srv)
+> 3:121: warning: priority means nothing with strategy: round-robin: servers of a higher number get none, even if the others fail (leave it out, or use tcp-proxy or srv)
+
 compile_masters: [cm1]
 puppetdb: {host: cm1}
 > 3:18: warning: cm1 is a compile master and runs PuppetDB
