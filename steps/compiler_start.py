@@ -201,7 +201,8 @@ def keep_fresh(stage: str, seen: Seen, what: str = "crl-timer") -> list[Action]:
 def starting(seen: Seen) -> str:
     """The function that starts, restarts or reloads its Puppet Server, and waits for it."""
     given = assignments(logdir=log_folder(seen), front="haproxy" if fronted(seen) else "")
-    return serving(seen, port(seen)) + given + reads.script("start.sh")
+    said = reads.script("denials.sh")
+    return serving(seen, port(seen)) + given + said + reads.script("start.sh")
 
 
 def _serve(seen: Seen) -> list[Action]:

@@ -82,11 +82,12 @@ def _serve(store: Store, how: str, enabled: bool) -> Action:
     back = "systemctl stop puppetdb\n" if how == "start" else ""
     back += "" if enabled else "systemctl disable --quiet puppetdb\n"
     serve = f"serve {how}\n" if how else ""
+    start = reads.script("denials.sh") + reads.script("puppetdb_start.sh")
     return Action(
         id=f"start/{store.name}/{how or 'enable'}",
         host=store.name,
         title=words[how],
-        do=Script(given + reads.script("puppetdb_start.sh") + enable + serve, timeout=1200.0),
+        do=Script(given + start + enable + serve, timeout=1200.0),
         undo=Compensate(back) if back else Nothing(),
         outage=START if how == "restart" else 0.0,
     )

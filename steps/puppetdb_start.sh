@@ -1,6 +1,6 @@
 # Start or restart PuppetDB and wait until it answers: the database is migrated first, which it tells
-# by "maintenance". When it does not come, say why. Set before: ruby, logdir, plain (its plain port),
-# plain_host.
+# by "maintenance". When it does not come, say why. Set before: the functions of denials.sh; ruby,
+# logdir, plain (its plain port), plain_host.
 set -u
 log=$logdir/puppetdb.log
 began=$(date +%s)
@@ -16,13 +16,9 @@ look() {
     ' "$plain_host" "$plain" 2>/dev/null
 }
 explain() {
-    said=$(
-        journalctl -u puppetdb --since "@$began" --no-pager -o cat 2>/dev/null | tail -n 200
-        now=$(stat -c %s "$log" 2>/dev/null || echo 0)
-        [ "$now" -ge "$size" ] || size=0
-        tail -c "+$((size + 1))" "$log" 2>/dev/null | tail -n 400
-    )
-    printf '%s\n' "$said" | grep -iE 'error|exception|caused by|fatal|unable|refused' | tail -n 15
+    said=$(said_since puppetdb)
+    printf '%s\n' "$said" | worth_telling 'error|exception|caused by|fatal|unable|refused'
+    tell_denials
     case $said in # PuppetDB's own sources and logs (7.x, 8.x)
     *'password authentication failed'*) why='the database refuses the password in database.ini' ;;
     *'schema migration'*'does not recognize'* | *'too new for this version'*)
@@ -42,6 +38,9 @@ explain() {
     *'Will retry database connection'*)
         why='the database does not let it in; its log does not tell whether for the address, the user or the password' ;;
     *) why='see the lines above' ;;
+    esac
+    case $why in
+    *'may not read'*) [ -z "$denied" ] || why=$DENIED ;;
     esac
     printf 'Error: PuppetDB does not start: %s\n' "$why" >&2
 }

@@ -1,36 +1,21 @@
 # Start, restart or reload this compile master's Puppet Server; when it does not come, say why.
-# Set before: the functions of serving.sh and what they need; logdir; front, the unit of the proxy that
+# Set before: the functions of serving.sh and denials.sh, and what they need; logdir; front, the unit of the proxy that
 # ends TLS before it (empty: none), which has the same certificate.
 set -u
 # An installation that was broken off may have left its mask, which goes with the next boot anyway.
 systemctl unmask --runtime --quiet puppetserver 2>/dev/null
 log=$logdir/puppetserver.log
-audit_log=${audit_log:-/var/log/audit/audit.log}
 began=$(date +%s)
 size=$(stat -c %s "$log" 2>/dev/null || echo 0)
-# What the kernel denied since: auditd keeps that from its log, and a site may keep it from the journal.
-denials() {
-    {
-        journalctl -k --since "@$began" --no-pager -o cat
-        journalctl _TRANSPORT=audit --since "@$began" --no-pager -o cat
-        tail -n 1000 "$audit_log" | awk -F'audit[(]' -v since="$began" '$2 + 0 >= since' |
-            tr '\035' '\n' # before what it adds of its own
-    } 2>/dev/null | grep -oE '(apparmor="DENIED"|avc: +denied).*' | grep -v 'permissive=1' |
-        awk '!seen[$0]++' | tail -n 3
-}
 explain() {
     said=$(
-        journalctl -u puppetserver --since "@$began" --no-pager -o cat 2>/dev/null | tail -n 200
-        now=$(stat -c %s "$log" 2>/dev/null || echo 0)
-        [ "$now" -ge "$size" ] || size=0
-        tail -c "+$((size + 1))" "$log" 2>/dev/null | tail -n 400
+        said_since puppetserver
         # Of a masked unit nothing is logged.
         [ "$(systemctl is-enabled puppetserver 2>/dev/null)" != masked ] || echo 'the unit is masked'
     )
-    printf '%s\n' "$said" | grep -vE '^[[:space:]]+at ' |
-        grep -iE 'error|exception|caused by|not found|unable|could not|insufficient|timed out' | tail -n 15
-    denied=$(denials)
-    [ -z "$denied" ] || printf 'denied by the kernel:\n%s\n' "$denied"
+    printf '%s\n' "$said" |
+        worth_telling 'error|exception|caused by|not found|unable|could not|insufficient|timed out'
+    tell_denials
     # The known ones: puppetserver's own sources and logs (7.x).
     case $said in
     *"Duplicate implementations"*CaService*)
@@ -61,8 +46,7 @@ explain() {
     *) why='see the lines above' ;;
     esac
     case $why in
-    *'cannot read'*)
-        [ -z "$denied" ] || why='the kernel (AppArmor or SELinux) denies it a file: allow it in the profile that the lines above name, or give the file its context back (restorecon)' ;;
+    *'cannot read'*) [ -z "$denied" ] || why=$DENIED ;;
     esac
     printf 'Error: Puppet Server does not start: %s\n' "$why" >&2
 }

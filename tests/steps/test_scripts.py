@@ -401,9 +401,8 @@ def failing(folder: Path, unit: str, said: str, kernel: str = "", state: str = "
 def start_puppetserver(folder: Path, tools: str) -> subprocess.CompletedProcess[str]:
     given = assignments(ruby="ruby", certname="cm1.lab.test", port="8140", logdir=str(folder))
     given += assignments(audit_log=str(folder / "audit.log"))
-    return sh(
-        tools + given + reads.script("serving.sh") + reads.script("start.sh") + "serve start\n"
-    )
+    scripts = (reads.script(f"{name}.sh") for name in ("serving", "denials", "start"))
+    return sh(tools + given + "".join(scripts) + "serve start\n")
 
 
 def test_what_failed_at_once_is_started_again(tmp_path: Path) -> None:
@@ -637,13 +636,29 @@ CAUSES_OF_PUPPETDB = {
 }
 
 
+def restart_puppetdb(folder: Path, tools: str) -> subprocess.CompletedProcess[str]:
+    given = assignments(ruby="ruby", logdir=str(folder), plain="8080", plain_host="127.0.0.1")
+    given += assignments(audit_log=str(folder / "audit.log"))
+    scripts = reads.script("denials.sh") + reads.script("puppetdb_start.sh")
+    return sh(tools + given + scripts + "serve restart\n")
+
+
 @pytest.mark.parametrize(("said", "why"), CAUSES_OF_PUPPETDB.values(), ids=CAUSES_OF_PUPPETDB)
 def test_why_puppetdb_does_not_start(tmp_path: Path, said: str, why: str) -> None:
-    tools = failing(tmp_path, "puppetdb", said + "\n")
-    given = assignments(ruby="ruby", logdir=str(tmp_path), plain="8080", plain_host="127.0.0.1")
-    done = sh(tools + given + reads.script("puppetdb_start.sh") + "serve restart\n")
+    done = restart_puppetdb(tmp_path, failing(tmp_path, "puppetdb", f"{said}\n\tat x.Error.y()\n"))
     assert done.returncode == 1
     assert f"Error: PuppetDB does not start: {why}" in done.stderr
+    assert "x.Error" not in done.stdout
+
+
+@pytest.mark.parametrize("denial", DENIALS.values(), ids=DENIALS)
+def test_a_denial_is_the_reason_where_puppetdb_may_not_read_a_file(
+    tmp_path: Path, denial: str
+) -> None:
+    said = f"{CAUSES_OF_PUPPETDB['unreadable'][0]}\n"
+    done = restart_puppetdb(tmp_path, failing(tmp_path, "puppetdb", said, denial + "\n"))
+    assert f"denied by the kernel:\n{denial}\n" in done.stdout
+    assert "does not start: the kernel (AppArmor or SELinux) denies it a file: all" in done.stderr
 
 
 # --- what PuppetDB is told of its database: database.sh -------------------------------------------
