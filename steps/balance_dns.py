@@ -54,6 +54,7 @@ from .fields import NONE, sections
 from .layout import expected
 from .shellwords import assignments
 
+DENIED = 900  # seconds that are waited at most until resolvers forget that there was none
 REMEMBERED = 7200.0  # seconds that are waited at most until resolvers forget an old answer
 
 
@@ -420,11 +421,21 @@ def resolved(site: Site, facts: Facts) -> tuple[Check, ...]:
     )
 
 
+def _denied_for(site: Site, facts: Facts, name: str) -> int:
+    """Seconds for which a resolver may remember that there was no such record (RFC 2308, 5)."""
+    for zone in ca_name.zones(name):
+        for server in site.dns.servers:
+            if soa := facts.answers.get(Query(zone, "SOA", server), Answer()).records:
+                return int(soa[0].split()[-1])
+    return 0
+
+
 def srv_resolved(site: Site, facts: Facts, wants: tuple[Wanted, ...]) -> tuple[Check, ...]:
     """Every host finds these SRV records by its own resolver."""
     if not wants:
         return ()
     hosts = [s.name for s in expected(site, facts) if s.ruby or not s.reachable]
+    denied = max(_denied_for(site, facts, want.name) for want in wants)
 
     def judge(facts: Facts) -> Verdict:
         wrong = []
@@ -436,7 +447,8 @@ def srv_resolved(site: Site, facts: Facts, wants: tuple[Wanted, ...]) -> tuple[C
                     wrong.append(f"{host}: {want.name} is {', '.join(got)}")
                 elif not got:
                     wrong.append(f"{host}: no {want.name}")
-        remedy = "a resolver may remember for a while that there was none: check again later"
+        remedy = f"a resolver may remember for {denied or 10_800} s that there was none: "
+        remedy += "check again then"
         return Verdict(not wrong, "; ".join(wrong[:5]) or f"on {count(len(hosts), 'host')}", remedy)
 
     return (
@@ -445,7 +457,7 @@ def srv_resolved(site: Site, facts: Facts, wants: tuple[Wanted, ...]) -> tuple[C
             f"every host finds {', '.join(w.name for w in wants)}",
             judge,
             tuple((h, srv_seen(site)) for h in hosts),
-            patience=120.0,
+            patience=min(denied, DENIED) + 120.0,
             every=5.0,
         ),
     )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
+import pytest
 from runbook.steps import (
     balance,
     balance_agents,
@@ -200,6 +201,18 @@ def test_records_are_tried_below_a_name_nobody_asks() -> None:
     ]
     ended = actions(balance_dns.end_trial(srv, Facts(answers=none)))
     assert [a.repays for a in ended] == [a.opens.id for a in tried if a.opens]
+
+
+@pytest.mark.parametrize(("minimum", "waited"), [(600, 720), (86_400, 1020), (0, 120)])
+def test_resolvers_forget_that_there_was_none(minimum: int, waited: int) -> None:
+    """As long as the zone says (RFC 2308); a day of it is told, and nobody waits for that."""
+    srv = site("srv", domain="example.com")
+    soa = Answer((f"ns.example.com. mail.example.com. 1 2 3 4 {minimum}",) if minimum else (), 3600)
+    facts = Facts(answers={Query("example.com", "SOA", SERVER): soa})
+    (check,) = balance_dns.srv_resolved(srv, facts, balance.ca_records(srv, facts))
+    assert check.patience == waited
+    silent = Facts({host: HostFacts() for host in AGENTS})
+    assert f"for {minimum or 10_800} s" in check.judge(silent).remedy
 
 
 # --- agents ---------------------------------------------------------------------------------------
