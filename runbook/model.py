@@ -371,7 +371,7 @@ class Nothing:
     stays: str = ""
 
 
-Undo = Restore | Compensate | Irreversible | Nothing
+Undo = Restore | Compensate | Human | Irreversible | Nothing
 
 
 @dataclass(frozen=True, slots=True)

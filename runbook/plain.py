@@ -196,6 +196,7 @@ class Plain:
             back = {
                 "Restore": "reversible",
                 "Compensate": "compensated",
+                "Human": "by a person",
                 "Nothing": f"stays: {undo['stays']}" if undo.get("stays") else "leaves no trace",
             }
             how = back.get(undo["kind"], f"IRREVERSIBLE: {undo.get('reason', '')}")

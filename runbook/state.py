@@ -272,10 +272,11 @@ def _end(state: RunState, event: Event, data: Data) -> None:
     host = state.host(event.host)
     host.status, host.since = action.status, event.at
     host.error = "" if action.status is Status.OK else action.note
-    if action.status is not Status.OK:
-        return
-    if action.action.get("repays"):
+    if action.status is Status.OK and action.action.get("repays"):
         state.debts.pop(str(action.action["repays"]), None)
+    # Of what only a person could take back there may be no more than their word.
+    if action.status not in (Status.OK, Status.ATTESTED):
+        return
     if undoes := action.action.get("undoes"):
         _take_back(state, state.step(event.step), str(undoes), event)
 

@@ -15,7 +15,9 @@ from runbook.errors import Interrupted, RunbookError, StateRefuses, UsageError
 from runbook.model import (
     Action,
     DnsChange,
+    Human,
     Nothing,
+    Read,
     Risk,
     Runbook,
     Script,
@@ -71,7 +73,7 @@ def _reverse(past: ActionState, state: RunState, *, force: bool) -> Action:
         host=past.host,
         title=f"take back: {past.title}",
         do=_opposite(past, force=force),
-        undo=Nothing(),
+        undo=Nothing(str(past.action["undo"].get("stays", ""))),
         risk=Risk.CHANGE,  # the way back stays open, whatever the way there asked for
         outage=_outage(past, state),
         undoes=past.id,
@@ -88,8 +90,12 @@ def _outage(past: ActionState, state: RunState) -> float:
     return float(past.action["outage"]) if stands else 0.0
 
 
-def _opposite(past: ActionState, *, force: bool) -> Script | DnsChange:
-    do = past.action["do"]
+def _opposite(past: ActionState, *, force: bool) -> Script | DnsChange | Human:
+    do, back = past.action["do"], past.first.action["undo"]
+    if back["kind"] == "Human":
+        proof = back["done"]
+        read = Read(proof["id"], proof["script"], proof["limit"], proof["timeout"])
+        return Human(back["instruction"], read)
     if do["kind"] == "DnsChange":
         return DnsChange(
             server=do["server"],
@@ -105,12 +111,12 @@ def _opposite(past: ActionState, *, force: bool) -> Script | DnsChange:
     # Attempt after attempt, the newest first: the oldest one knows what was there before all of
     # them. What was done in the same way several times is taken back once. Nothing to undo, or
     # irreversible and failed: it still leaves the state, it is not done.
-    back = [
+    ways = [
         shell.undo(a.action["do"], a.action["undo"], a.job, force=force)
         for a in (past, *past.earlier)
         if a.action["undo"]["kind"] in WAYS_BACK
     ]
-    scripts = tuple(dict.fromkeys(script for script in back if script))
+    scripts = tuple(dict.fromkeys(script for script in ways if script))
     if len(scripts) == 1:
         return Script(scripts[0])
     return Script("".join(f"(\n{script}\n) || exit\n" for script in scripts) or ":")

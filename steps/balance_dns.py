@@ -6,7 +6,7 @@ host by its own resolver, before and after.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from runbook.model import (
@@ -146,45 +146,68 @@ def ask(site: Site, facts: Facts, stage: str, wants: tuple[Wanted, ...], risk: R
     missing = [w for w in wants if not done(site, facts, w)]
     if not missing or updatable(site):
         return ()
-    lines = []
-    for want in missing:
-        old = now(site, facts, want).records
-        lines += [f"    remove  {want.name}. IN {want.rtype} {r}" for r in old]
-        lines += [f"    add     {want.name}. {LOW} IN {want.rtype} {r}" for r in want.records]
     where = ", ".join(site.dns.servers) or "the name servers of your hosts"
+    there = [replace(w, records=now(site, facts, w).records) for w in missing]
+    what = ", ".join(dict.fromkeys(w.name for w in missing))
     text = (
-        f"Change the zone on {where}:\n\n" + "\n".join(lines) + "\n\n"
+        f"Change the zone on {where}:\n\n{_zone_lines(there, missing, LOW)}\n"
         f"Lower the TTL of what is replaced to {LOW} one old TTL before, and raise it to "
         f"{ttl(site)} when all is done: back is as quick as it is low."
     )
+    old = (
+        f"Put back in the zone on {where} what stood there:\n\n"
+        f"{_zone_lines(missing, there, ttl(site))}\n"
+        "Agents go the new way until their resolvers forget it: nothing of it goes before."
+    )
+    then = _proof({w.name: _wanted(site, facts, w) for w in missing})
+    before = _proof({w.name: _told(site, facts, w) for w in missing})
     return (
         Action(
             id=f"{stage}/{site.ca.host}/zone",
             host=site.ca.host,
-            title=f"change {', '.join(dict.fromkeys(w.name for w in missing))} in the zone",
-            do=Human(text, Read("pool-zone", _proof(site, facts, missing))),
-            undo=Nothing("the records: put back what stood there, by hand"),
+            title=f"change {what} in the zone",
+            do=Human(text, Read("pool-zone", then)),
+            undo=Human(old, Read("pool-zone", before)),
             risk=risk,
         ),
     )
 
 
-def _proof(site: Site, facts: Facts, missing: list[Wanted]) -> str:
-    """Exits 0 once this host's resolver finds all of it."""
+def _zone_lines(old: Sequence[Wanted], new: Sequence[Wanted], seconds: int) -> str:
+    lines = [f"    remove  {w.name}. IN {w.rtype} {r}\n" for w in old for r in w.records]
+    lines += [f"    add     {w.name}. {seconds} IN {w.rtype} {r}\n" for w in new for r in w.records]
+    return "".join(lines)
+
+
+def _wanted(site: Site, facts: Facts, want: Wanted) -> tuple[str, ...]:
+    """What a host is to find under this name: SRV records, or addresses of both families."""
+    if want.rtype == "SRV":
+        return want.records
+    name = next(n for n in names(site) if full(site, n) == want.name)
+    return targets(site, facts, name)
+
+
+def _told(site: Site, facts: Facts, want: Wanted) -> tuple[str, ...]:
+    """What the CA's host, where a person's work is proved, finds there now."""
+    if want.rtype == "SRV":
+        lines = facts.get(site.ca.host, "pool-srv").out.splitlines()
+        return tuple(_section(lines, f"[{want.name}]"))
+    name = next(n for n in names(site) if full(site, n) == want.name)
+    return sections(facts.get(site.ca.host, "pool-names").out).get(name, NONE).all("address")
+
+
+def _proof(found: Mapping[str, Sequence[str]]) -> str:
+    """Exits 0 once this host's resolver finds just this under each name."""
     lines = ["set -u"]
-    for want in missing:
-        records = sorted(want.records)
-        if want.rtype == "SRV":
-            given = assignments(name=want.name)
-            expected_ = quote("\n".join(records))
-            lines.append(f"out=$( {given}{reads.script('srv.sh')} )")
-            lines.append(f'printf \'%s\\n\' "$out"; [ "$out" = {expected_} ] || exit 1')
-    for name in {n for n in names(site) for w in missing if w.name == full(site, n)}:
-        expected_ = quote("\n".join(sorted(targets(site, facts, name))))
+    for name, records in found.items():
+        if name.startswith("_"):
+            asked = f"$( {assignments(name=name)}{reads.script('srv.sh')} )"
+        else:
+            asked = f"$(getent ahosts {quote(name)} | awk '{{print $1}}')"
+        expected_ = quote("\n".join(sorted({r.lower() for r in records})))
         lines.append(
-            f"out=$(getent ahosts {quote(name)} | awk '{{print $1}}' | sort -u)\n"
-            f"printf '%s\\n' \"$out\"; "
-            f'[ "$out" = "$(printf \'%s\\n\' {expected_} | sort -u)" ] || exit 1'
+            f"out={asked}; out=$(printf '%s\\n' \"$out\" | tr A-Z a-z | LC_ALL=C sort -u)\n"
+            f'printf \'%s\\n\' "$out"; [ "$out" = {expected_} ] || exit 1'
         )
     return "\n".join(lines) + "\n"
 

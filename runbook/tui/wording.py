@@ -22,6 +22,8 @@ def undo_words(undo: Data) -> Part:
             return ("reversible", "good")
         case "Compensate":
             return ("compensated", "good")
+        case "Human":
+            return ("by a person", "warn")
         case "Irreversible":
             return ("IRREVERSIBLE", "bad")
         case _ if undo.get("stays"):
@@ -65,7 +67,10 @@ def action(data: Data) -> list[Part]:
     if data.get("diff"):
         parts += ["\n", *diff(str(data["diff"]))]
     parts += _script("what it runs", do.get("script"))
-    parts += _script("only where this fails", do.get("done"))
+    if do["kind"] == "Human":
+        parts += _script("what proves it", do["done"]["script"])
+    else:
+        parts += _script("only where this fails", do.get("done"))
     for title, key in _TAKES_BACK.items():
         parts += _script(title, undo.get(key))
     return parts
@@ -92,6 +97,8 @@ def _undo_detail(undo: Data) -> str:
             return ", from the backup kept on the host"
         case "Compensate":
             return ", by a script"
+        case "Human":
+            return f": {undo['instruction']}"
         case "Irreversible":
             return f": {undo['reason']}"
         case _:

@@ -17,8 +17,10 @@ from runbook.model import (
     Debt,
     Event,
     Facts,
+    Human,
     Irreversible,
     Nothing,
+    Read,
     Restore,
     Script,
     Site,
@@ -128,6 +130,28 @@ def test_an_outage_is_announced_only_where_the_way_back_makes_one() -> None:
     events = [*done(1, restart), *done(2, opening)]
     assert undo_plan(STEP, fold(events)).outages == (("h", 102),)
     assert undo_plan(STEP, fold([*events, *done(3, closing)])).outages == (("h", 12),)
+
+
+def test_what_a_person_did_a_person_takes_back() -> None:
+    there, back = Read("there", "at a"), Read("back", "at b")
+    action = Action("s/h/x", "h", "x", Human("go to a", there), Human("go back to b", back))
+    (asked,) = undo_plan(STEP, fold(done(1, action))).actions
+    assert asked.do == Human("go back to b", back)
+
+
+def test_a_persons_word_is_enough_to_have_taken_back_what_they_did() -> None:
+    there, back = Read("there", "at a"), Read("back", "at b")
+    action = Action("s/h/x", "h", "x", Human("go to a", there), Human("go back to b", back))
+    events = done(1, action)
+    (asked,) = undo_plan(STEP, fold(events)).actions
+    state = fold([*events, *done(2, asked, "attested")])
+    assert state.step("step").actions == {}
+
+
+def test_what_stays_is_said_where_it_is_taken_back() -> None:
+    action = Action("s/h/x", "h", "x", Script("x"), Nothing("what is revoked"))
+    (back,) = undo_plan(STEP, fold(done(1, action))).actions
+    assert back.undo == Nothing("what is revoked")
 
 
 # --- several steps --------------------------------------------------------------------------------

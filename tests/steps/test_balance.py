@@ -29,6 +29,7 @@ from runbook.model import (
     Facts,
     Host,
     HostFacts,
+    Human,
     Query,
     Reading,
     SecretRef,
@@ -172,6 +173,17 @@ def test_without_a_key_a_person_is_asked_for_the_lines() -> None:
     assert f"remove  {NAME}. IN A 192.0.2.10" in text
     assert f"add     {NAME}. 60 IN A 192.0.2.41" in text
     assert balance_dns.lower(unsigned, Facts(answers=BEFORE)) == ()
+
+
+def test_what_a_person_changed_a_person_puts_back() -> None:
+    unsigned = replace(site(), dns=Dns((SERVER,), None, "example.com"))
+    seen = Reading(0, f"[{NAME}]\naddress=192.0.2.10\n")
+    facts = Facts({CA: HostFacts({"pool-names": seen})}, BEFORE)
+    (asked,) = actions(balance_dns.switch(unsigned, facts))
+    assert isinstance(asked.undo, Human)
+    assert f"remove  {NAME}. IN A 192.0.2.41" in asked.undo.instruction
+    assert f"add     {NAME}. 300 IN A 192.0.2.10" in asked.undo.instruction
+    assert "= 192.0.2.10 ]" in asked.undo.done.script and "192.0.2.41" not in asked.undo.done.script
 
 
 def test_a_silent_name_server_is_no_zone_without_the_name() -> None:
