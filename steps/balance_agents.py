@@ -57,6 +57,7 @@ from .shellwords import assignments
 OVERRIDES = ("agent",)
 SAMPLES = 5  # agents whose runs show how the load is spread
 SURE = 0.005  # how likely it may be that a server gets none of these runs by chance
+CLOCKS = 300  # seconds that an agent's clock and a server's may differ
 RUNS = 20  # of one agent, at most: enough for a server that has a quarter of one agent's
 
 
@@ -285,39 +286,61 @@ def _to_be_pinned(site: Site, facts: Facts, seen: Seen) -> bool:
 # --- how the load is spread -----------------------------------------------------------------------
 
 
+def sticky(site: Site) -> bool:
+    """Whether an agent is kept with its server for a while: more runs of it say no more then."""
+    return bool(proxy(site)) or strategy(site) == "hardware"
+
+
 def samples(site: Site, facts: Facts) -> tuple[Seen, ...]:
     """A few agents of each pool that run when they are asked to.
 
-    Where a proxy keeps an agent with its server, and there are fewer agents than servers, the CA's
-    host, which is an agent as well, helps out.
+    Where an agent is kept with its server they are as many as the servers; where there are fewer,
+    the CA's host, which is an agent as well, helps out.
     """
+    servers = len(first_members(site))
+    most = max(SAMPLES, servers) if sticky(site) else SAMPLES
     found: list[Seen] = []
     for pool in pools(site):
         mine = [s for s in movable(site, facts) if s.name in pool.agents and ca_proof.runs(site, s)]
-        found += mine[:SAMPLES]
+        found += mine[:most]
     own = ca_host(site, facts)
-    few = proxy(site) and len(found) < len(first_members(site))
+    few = sticky(site) and len(found) < servers
     return (*found, own) if few and ca_proof.runs(site, own) else tuple(found)
 
 
+def _missed(site: Site, facts: Facts, pool: Pool, share: float) -> float:
+    """How likely it is that a server with this share gets none of the samples' runs."""
+    many = sum(s.name in pool.agents for s in samples(site, facts))
+    return float((1 - share) ** (many * times(site, facts)))
+
+
 def expected_ones(site: Site, facts: Facts) -> tuple[str, ...]:
-    """The servers that the samples' runs must reach, all well."""
-    if strategy(site) != "server-list":
+    """The servers that the samples' runs must reach, all well.
+
+    Not those whose share is so small that they may well be missed: see `unlikely_ones`.
+    """
+    if sticky(site):
         return first_members(site)
-    firsts = []
-    for seen in samples(site, facts):
-        pool = pool_of(site, seen.name)
-        if pool:
-            firsts.append(order(pool, seen.name)[0].partition(":")[0])
-    return tuple(dict.fromkeys(firsts))
+    found = []
+    for pool in pools(site):
+        if strategy(site) == "server-list":
+            mine = [s.name for s in samples(site, facts) if s.name in pool.agents]
+            found += [order(pool, name)[0].partition(":")[0] for name in mine]
+        else:
+            shares = pool.shares().items()
+            found += [n for n, share in shares if _missed(site, facts, pool, share) <= SURE]
+    return tuple(dict.fromkeys(found))
+
+
+def unlikely_ones(site: Site, facts: Facts) -> tuple[str, ...]:
+    """Servers of a pool that the samples' runs may well not reach, all well."""
+    wanted = expected_ones(site, facts)
+    return tuple(name for name in first_members(site) if name not in wanted)
 
 
 def times(site: Site, facts: Facts) -> int:
-    """Runs of each sample, so that hardly by chance a server gets none of them.
-
-    A proxy keeps an agent with its server for a while, so more runs of one say no more.
-    """
-    if strategy(site) == "server-list" or proxy(site):
+    """Runs of each sample, so that hardly by chance a server gets none of them."""
+    if strategy(site) == "server-list" or sticky(site):
         return 1
     needed = 1
     for pool in pools(site):
@@ -343,10 +366,11 @@ def served_by(facts: Facts, site: Site, certname: str) -> tuple[str, int]:
     return latest
 
 
-def went(site: Site, name: str, *, ahead: bool = False) -> Check:
+def went(site: Site, name: str, *, told: bool = True, just: bool = False) -> Check:
     """This agent goes the new way, and ran; which server compiled for it is shown.
 
-    `ahead`: it ran that way once, and is told later.
+    Not `told` yet: it ran that way once. `just` now: a server of the pool knows of that run; later
+    its log may have been rotated.
     """
     asked = ((name, reads.SOFTWARE), (name, reads.proofs(site)), (name, pins(site)))
 
@@ -354,30 +378,41 @@ def went(site: Site, name: str, *, ahead: bool = False) -> Check:
         if silent := unknown(facts, *asked):
             return silent
         seen = Seen(name, facts)
-        if not ahead and not moved(site, seen):
+        if told and not moved(site, seen):
             said = ", ".join(f"{k} is {seen.setting(k) or 'unset'}" for k in settings(site, name))
             return Verdict(False, said, "pmrunbook --step cutover")
         if not proved(site, seen):
             return Verdict(False, "it did not run that way yet", "pmrunbook --step cutover")
-        by, _ = served_by(facts, site, seen.certname)
+        by, at = served_by(facts, site, seen.certname)
+        began = int(seen.proofs["cut-over"].one("began") or 0)
+        if at < began - CLOCKS and (just or by):
+            said = f"{by} compiled for it before, and" if by else "it ran, and"
+            return Verdict(False, f"{said} no server of the pool did since", "pmrunbook log")
         return Verdict(True, f"compiled by {by}" if by else "it ran")
 
     logs = tuple((m.name, catalog_log(site)) for m in members(site) if m.name in site)
-    return Check(f"agents/{name}", f"{name} runs through the new way", judge, (*asked, *logs))
+    return Check(
+        f"agents/{name}",
+        f"{name} runs through the new way",
+        judge,
+        (*asked, *logs),
+        patience=15.0 if just else 0.0,  # a log may be a moment behind
+        every=3.0,
+    )
 
 
 def ahead_checks(site: Site, facts: Facts) -> tuple[Check, ...]:
     """While agents are moved; once the names lead there, the runs of the samples stand for all."""
     if names(site) and switched(site, facts):
         return ()
-    ahead = strategy(site) == "srv"
+    told = strategy(site) != "srv"
     able = (s for s in movable(site, facts) if ca_proof.runs(site, s))
-    return tuple(went(site, s.name, ahead=ahead) for s in able)
+    return tuple(went(site, s.name, told=told, just=True) for s in able)
 
 
 def told_checks(site: Site, facts: Facts) -> tuple[Check, ...]:
     able = (s for s in movable(site, facts) if ca_proof.runs(site, s))
-    return tuple(went(site, s.name) for s in able) if strategy(site) == "srv" else ()
+    return tuple(went(site, s.name, just=True) for s in able) if strategy(site) == "srv" else ()
 
 
 def checks(site: Site, facts: Facts) -> tuple[Check, ...]:

@@ -86,6 +86,8 @@ def done(site: Site, facts: Facts, want: Wanted) -> bool:
     """Whether the record is as wanted; without name servers to ask, as the CA's host sees it."""
     if site.dns.servers:
         return same(want, now(site, facts, want))
+    if want.rtype == "SRV":
+        return same(want, Answer(_told(site, facts, want)))
     return (
         all(resolves(site, facts, site.ca.host, n) for n in names(site)) if names(site) else False
     )
@@ -224,7 +226,14 @@ def published(site: Site, facts: Facts) -> bool:
 
 def pool(site: Site, facts: Facts) -> Planned:
     """Agents that ask this domain already, for the CA, are moved by it: all at once."""
-    return _of(site, facts, "records", pool_records(site), risk=Risk.CUTOVER)
+    wants = pool_records(site)
+    there = tuple(w for w in wants if now(site, facts, w).records)
+    new = tuple(w for w in wants if w not in there)
+    return (
+        *_changes(site, facts, "records", there, LOW, Risk.CUTOVER),
+        *_changes(site, facts, "records", new, ttl(site), Risk.CUTOVER),
+        *ask(site, facts, "records", wants, Risk.CUTOVER),
+    )
 
 
 def _try_debt(want: Wanted) -> str:
@@ -288,9 +297,15 @@ def _of(
     seconds: int = 0,
     risk: Risk = Risk.CHANGE,
 ) -> Planned:
-    seconds = seconds or ttl(site)
+    made = _changes(site, facts, stage, wants, seconds or ttl(site), risk)
+    return (*made, *ask(site, facts, stage, wants, risk))
+
+
+def _changes(
+    site: Site, facts: Facts, stage: str, wants: tuple[Wanted, ...], seconds: int, risk: Risk
+) -> Planned:
     made = (change(site, facts, stage, want, seconds, risk) for want in wants)
-    return (*(m for m in made if m), *ask(site, facts, stage, wants, risk))
+    return tuple(m for m in made if m)
 
 
 # --- TTL ------------------------------------------------------------------------------------------
@@ -313,10 +328,16 @@ def _debt(want: Wanted) -> str:
     return f"ttl/{want.name}/{want.rtype}"
 
 
+def _leading(site: Site, facts: Facts) -> tuple[Wanted, ...]:
+    """The records that lead agents somewhere already."""
+    there = (w for w in pool_records(site) if now(site, facts, w).records)
+    return (*wanted(site, facts), *there) if updatable(site) else ()
+
+
 def lower(site: Site, facts: Facts) -> Planned:
     """Answers are kept shortly while agents are moved, so that back is as quick as forth."""
     actions = []
-    for want in wanted(site, facts) if updatable(site) else ():
+    for want in _leading(site, facts):
         got = now(site, facts, want)
         if not got.records or got.ttl <= LOW or same(want, got):
             continue
@@ -340,9 +361,9 @@ def lower(site: Site, facts: Facts) -> Planned:
 
 
 def raise_(site: Site, facts: Facts) -> Planned:
-    """The TTL that the inventory wants, once the names lead the new way."""
+    """The TTL that the inventory wants, once the records lead the new way."""
     actions = []
-    for want in wanted(site, facts) if updatable(site) else ():
+    for want in _leading(site, facts):
         got = now(site, facts, want)
         if not want.records or not known(got) or (same(want, got) and got.ttl == ttl(site)):
             continue
@@ -411,14 +432,18 @@ def record_checks(site: Site, facts: Facts, wants: tuple[Wanted, ...]) -> tuple[
     return tuple(everywhere(site, facts, w) for w in wants) if site.dns.servers else ()
 
 
+def _remembered(site: Site, facts: Facts, wants: tuple[Wanted, ...]) -> float:
+    """Seconds until resolvers forget what these records were; not more than are waited for it."""
+    ttls = [got.ttl for w in wants if (got := now(site, facts, w)).records]
+    # One that was lowered just now may be remembered for as long as it was before.
+    return REMEMBERED if any(t <= LOW for t in ttls) else min(max(ttls, default=0), REMEMBERED)
+
+
 def resolved(site: Site, facts: Facts) -> tuple[Check, ...]:
     """Every host finds the names where they are to lead, by its own resolver and hosts file."""
     if not names(site):
         return ()
     hosts = [s.name for s in expected(site, facts)]
-    ttls = [now(site, facts, w).ttl for w in wanted(site, facts)]
-    # One that was lowered just now may be remembered for as long as it was before.
-    old = REMEMBERED if any(t <= LOW for t in ttls) else max(ttls, default=0)
 
     def judge(facts: Facts) -> Verdict:
         wrong = []
@@ -438,7 +463,7 @@ def resolved(site: Site, facts: Facts) -> tuple[Check, ...]:
             f"{' and '.join(names(site))} leads the new way, on every host",
             judge,
             tuple((h, pool_names(site)) for h in hosts),
-            patience=min(float(old), REMEMBERED) + 60.0,
+            patience=_remembered(site, facts, wanted(site, facts)) + 60.0,
             every=5.0,
         ),
     )
@@ -470,8 +495,8 @@ def srv_resolved(site: Site, facts: Facts, wants: tuple[Wanted, ...]) -> tuple[C
                     wrong.append(f"{host}: {want.name} is {', '.join(got)}")
                 elif not got:
                     wrong.append(f"{host}: no {want.name}")
-        remedy = f"a resolver may remember for {denied or 10_800} s that there was none: "
-        remedy += "check again then"
+        remedy = "a resolver may remember the old ones for as long as their TTL was, and for "
+        remedy += f"{denied or 10_800} s that there was none: check again then"
         return Verdict(not wrong, "; ".join(wrong[:5]) or f"on {count(len(hosts), 'host')}", remedy)
 
     return (
@@ -480,7 +505,7 @@ def srv_resolved(site: Site, facts: Facts, wants: tuple[Wanted, ...]) -> tuple[C
             f"every host finds {', '.join(w.name for w in wants)}",
             judge,
             tuple((h, srv_seen(site)) for h in hosts),
-            patience=min(denied, DENIED) + 120.0,
+            patience=max(_remembered(site, facts, wants), min(denied, DENIED)) + 120.0,
             every=5.0,
         ),
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
-from runbook.model import Facts, Finding, Site
-from runbook.pools import pools
+from runbook.model import Answer, Facts, Finding, Query, Site
+from runbook.pools import EQUAL, Pool, pools
 from runbook.symbols import count
 
 from . import balance, balance_dns, ca_name
@@ -67,8 +67,8 @@ def load(site: Site, facts: Facts) -> tuple[float, str]:
 
 
 def capacity(site: Site, facts: Facts) -> Iterator[Finding]:
-    """Whether the pool can do the work, and still can with its largest server down."""
-    needed, said = load(site, facts)
+    """Whether each pool can do the work, and still can with its largest server down."""
+    needed, source = load(site, facts)
     built = {host.name for host in site.having("compiler")}
     has = {
         m.name: sizing(site, Seen(m.name, facts)).instances
@@ -76,16 +76,33 @@ def capacity(site: Site, facts: Facts) -> Iterator[Finding]:
         # A compile master that is not built yet counts as what it is going to be.
         if facts.reachable(m.name) and (m.name in built or Seen(m.name, facts).puppetserver)
     }
-    if not has:
-        return
-    whole, without = sum(has.values()), sum(has.values()) - max(has.values())
-    said += f": {needed:.1f} JRuby instances busy of {whole}"
-    if needed > whole * BUSY:
-        yield found("capacity-short", "", said)
-    elif needed > without * BUSY:
-        yield found("capacity-tight", "", f"{said}, {without} with the largest server down")
-    else:
-        yield found("capacity", "", said)
+    everybody = sum(len(pool.agents) for pool in pools(site))
+    verdicts = []
+    for pool in pools(site) if has else ():
+        if everybody and not pool.agents:
+            continue
+        part = len(pool.agents) / everybody if everybody else 1.0
+        largest = max((m.name for m in pool.members), key=lambda name: has.get(name, 0))
+        whole = _bears(pool, has)
+        without = _bears(pool, has, down=(largest,))
+        name = f"{pool.group}: " if pool.group else ""
+        said = f"{name}{needed * part:.1f} JRuby instances busy of {round(whole, 1):g}"
+        if needed * part > whole * BUSY:
+            verdicts.append(("capacity-short", said))
+        elif needed * part > without * BUSY:
+            said += f", {round(without, 1):g} with the largest server down"
+            verdicts.append(("capacity-tight", said))
+        else:
+            verdicts.append(("capacity", said))
+    for kind in dict(verdicts):
+        yield found(kind, "", f"{source}: {'; '.join(said for k, said in verdicts if k == kind)}")
+
+
+def _bears(pool: Pool, has: Mapping[str, int], down: Collection[str] = ()) -> float:
+    """JRuby instances that can be busy, all servers having their shares, until one has no more."""
+    shares = pool.shares(down).items()
+    full = [has[name] / share for name, share in shares if share and name in has]
+    return min((*full, sum(has.get(name, 0) for name, _ in shares)), default=0.0)
 
 
 def covered(site: Site, facts: Facts) -> Iterator[Finding]:
@@ -120,24 +137,42 @@ def destinations(site: Site, facts: Facts) -> Iterator[Finding]:
                 yield found("member-ipv6-only", member.name, "it has no IPv4 address")
         if not any(pool.shares().values()):
             yield found("pool-empty", "", f"{pool.group or pool.server}: every weight is 0")
-        elif idle := [m.name for m in pool.first if not pool.shares().get(m.name)]:
-            yield found("weight-zero", "", f"{', '.join(idle)} gets no agents")
+        elif idle := [m.name for m in pool.first if not m.weight and pool.strategy not in EQUAL]:
+            part = "hardly any agents" if pool.strategy == "srv" else "no agents"
+            yield found("weight-zero", "", f"{', '.join(idle)} gets {part}")
 
 
 def records(site: Site, facts: Facts) -> Iterator[Finding]:
     """What of the zone is in the way, or takes long."""
     for want in (*wanted(site, facts), *pool_records(site), *ca_records(site, facts)):
         got = balance_dns.now(site, facts, want)
-        if got.records and got.ttl >= DAY // 2 and want.rtype != "SRV":
+        if got.records and got.ttl >= DAY // 2 and not balance.same(want, got):
             yield found("ttl-long", "", f"{want.name} {want.rtype}: {got.ttl} s")
     yield from silent(site, facts)
     if strategy(site) == "srv":
         agents = count(len(site.having("agent")), "agent")
         yield found("srv-pitfalls", "", f"SRV records for {agents}")
+        yield from _elsewhere(site, facts)
         if site.ca.clients != "srv":
             yield found("srv-without-ca", site.ca.host, "ca.clients is not srv")
     if strategy(site) == "round-robin":
         yield found("round-robin-blind", "", f"{len(members(site))} addresses of one name")
+
+
+def _elsewhere(site: Site, facts: Facts) -> Iterator[Finding]:
+    """Records of what Puppet asks for beside catalogs (its SRV guide) that are not the pool's."""
+    for pool in pools(site):
+        ours = {m.name for m in pool.members}
+        for kind in ("_x-puppet-report", "_x-puppet-fileserver"):
+            name = f"{kind}._tcp.{pool.domain}"
+            there = {
+                record.split()[-1].rstrip(".").lower()
+                for server in site.dns.servers
+                for record in facts.answers.get(Query(name, "SRV", server), Answer()).records
+            }
+            if other := sorted(there - ours):
+                said = f"{name} leads to {', '.join(other)}"
+                yield found("srv-leads-elsewhere", "", said)
 
 
 def silent(site: Site, facts: Facts) -> Iterator[Finding]:
@@ -161,8 +196,9 @@ def silent(site: Site, facts: Facts) -> Iterator[Finding]:
 
 def shares(site: Site, facts: Facts) -> Iterator[Finding]:
     """The CA server's own share of the compiling afterwards, made visible."""
-    part = {name: share for pool in pools(site) for name, share in pool.shares().items()}
-    own = part.get(site.ca.host, 0.0)
+    everybody = sum(len(pool.agents) for pool in pools(site)) or 1
+    parts = ((pool.shares().get(site.ca.host, 0.0), len(pool.agents)) for pool in pools(site))
+    own = sum(share * agents for share, agents in parts) / everybody
     said = f"{own:.0%} of the agents" if own else "none: it keeps the CA"
     yield found("ca-share", site.ca.host, said)
 
@@ -173,5 +209,7 @@ def findings(site: Site, facts: Facts) -> Iterator[Finding]:
         return
     for kind in (capacity, covered, destinations, records, shares):
         yield from kind(site, facts)
-    if proxy(site) and len(pools(site)) > 1:
+    if (proxy(site) or strategy(site) == "hardware") and len(pools(site)) > 1:
         yield found("proxy-one-pool", proxy(site), f"{len(pools(site))} pools")
+    elif shared := [n for n in names(site) if sum(p.server == n for p in pools(site)) > 1]:
+        yield found("pools-one-name", "", f"several pools are called {', '.join(shared)}")

@@ -5,7 +5,9 @@ Servers count for themselves, from the moment they are told to look: no clock bu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 from runbook.model import (
     Action,
@@ -13,6 +15,7 @@ from runbook.model import (
     Compensate,
     Debt,
     Facts,
+    Later,
     Nothing,
     Planned,
     Script,
@@ -25,13 +28,25 @@ from runbook.shell import quote
 
 from . import haproxy, reads, trial
 from .balance import about, digest, first_members, pool_of, proxy, strategy
-from .balance_agents import expected_ones, order, proved, run, samples, settings, times
+from .balance_agents import (
+    expected_ones,
+    order,
+    proved,
+    run,
+    samples,
+    settings,
+    sticky,
+    times,
+    unlikely_ones,
+)
+from .balance_config import STAYS
 from .compiler_start import starting
 from .layout import Seen, see, unknown
 from .shellwords import assignments
 
 SPREAD = "balanced"  # the proof a server has that agents came to it
 DRILL = "drill"
+ROUNDS = 4  # of one run of every sample, at most, where agents are kept with their servers
 
 
 def _spread(site: Site, facts: Facts, seen: Seen) -> str:
@@ -39,25 +54,109 @@ def _spread(site: Site, facts: Facts, seen: Seen) -> str:
     return assignments(ruby=seen.ruby, nodes=nodes) + reads.script("spread.sh")
 
 
-def _mark(site: Site, facts: Facts, stage: str, seen: Seen) -> Action:
+def _mark(site: Site, facts: Facts, stage: str, seen: Seen, proof: str) -> Action:
     return Action(
         id=f"{stage}/{seen.name}/mark",
         host=seen.name,
         title="note the time: agents that come from now on are counted",
-        do=Script(_spread(site, facts, seen) + "mark\n", timeout=30.0),
+        do=Script(_spread(site, facts, seen) + f"mark {quote(proof)}\n", timeout=30.0),
         undo=Nothing(),
     )
 
 
-def _counted(site: Site, facts: Facts, stage: str, seen: Seen, proof: str, title: str) -> Action:
-    words = f"counted {quote(proof)} 1 {quote(f'way={digest(site)}')}\n"
-    return Action(
-        id=f"{stage}/{seen.name}/count",
-        host=seen.name,
-        title=title,
-        do=Script(_spread(site, facts, seen) + words, timeout=60.0),
-        undo=Compensate(trial.FORGET.format(proof)),
+def _settled(site: Site, stage: str, names: tuple[str, ...], title: str) -> Planned:
+    """Each of these servers gets its whole share again, and no agent has to stay where it was."""
+    if proxy(site):
+        host = proxy(site)
+        script = assignments(members=" ".join(names)) + haproxy.SERVE + "settled\n"
+    elif sticky(site):
+        host, script = site.ca.host, f"sleep {STAYS + 30}\n"
+    else:
+        return ()
+    return (
+        Action(
+            id=f"{stage}/{host}/up",
+            host=host,
+            title=title,
+            do=Script(script, timeout=300.0),
+            undo=Nothing(),
+        ),
     )
+
+
+# --- runs, and who served them --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """Runs of the samples until each server that is `due` compiled for one of them.
+
+    Whoever keeps agents with their servers sends few of them to few servers: what has none yet may
+    get the next round's.
+    """
+
+    proof: str
+    spread: str  # the stages: runs, and counting
+    counted: str
+    due: Callable[[Site, Facts], tuple[Seen, ...]]
+    why: str  # behind "3 runs of its agent, in no-op mode"
+    counts: str
+
+    def runs(self, site: Site, facts: Facts, n: int = 1) -> Planned:
+        if not self._open(site, facts, n):
+            return ()
+        many = times(site, facts)
+        words = "one run" if many == 1 else f"{many} runs"
+        title = f"{words} of its agent, in no-op mode{self.why}"
+        stage, proof = _nth(self.spread, n), "cut-over" if self.proof == SPREAD else ""
+        return tuple(run(site, stage, s, title, many, proof) for s in samples(site, facts))
+
+    def count(self, site: Site, facts: Facts, n: int = 1) -> Planned:
+        again = "again" if sticky(site) and n < ROUNDS else ""
+        words = f"counted {quote(self.proof)} {quote(f'way={digest(site)}')} {quote(again)}\n"
+        back = trial.FORGET.format(self.proof) + "\n" + trial.FORGET.format(f"{self.proof}-none")
+        return tuple(
+            Action(
+                id=f"{_nth(self.counted, n)}/{seen.name}/count",
+                host=seen.name,
+                title=self.counts,
+                do=Script(_spread(site, facts, seen) + words, timeout=60.0),
+                undo=Compensate(back),
+            )
+            for seen in self._open(site, facts, n)
+        )
+
+    def settle(self, site: Site, facts: Facts, n: int) -> Planned:
+        if not sticky(site):
+            return ()
+        due = self.due(site, facts)
+        if n == 2 and due and not any(self._none(site, s) for s in due):
+            # Not counted yet: this is a plan of what is to come.
+            return (Later("further runs, for servers that had none of them", "they are counted"),)
+        names = tuple(s.name for s in self._open(site, facts, n))
+        title = f"wait until agents may go elsewhere: {', '.join(names)} had none"
+        return _settled(site, _nth(self.spread, n) + "-wait", names, title) if names else ()
+
+    def _none(self, site: Site, seen: Seen) -> bool:
+        return proved(site, seen, f"{self.proof}-none")
+
+    def _open(self, site: Site, facts: Facts, n: int) -> tuple[Seen, ...]:
+        """The servers that this round is for: after the first one, those that had none."""
+        return tuple(s for s in self.due(site, facts) if n == 1 or self._none(site, s))
+
+    def stages(self, runs: str, counts: str) -> tuple[Stage, ...]:
+        found = [Stage(self.spread, runs, self.runs), Stage(self.counted, counts, self.count)]
+        for n in range(2, ROUNDS + 1):
+            plans = (partial(plan, n=n) for plan in (self.settle, self.runs, self.count))
+            waits = f"{_nth(self.spread, n)}-wait"
+            ids = (waits, _nth(self.spread, n), _nth(self.counted, n))
+            titles = ("Agents may go elsewhere", f"{runs}, once more", counts)
+            found += [Stage(*about) for about in zip(ids, titles, plans, strict=True)]
+        return tuple(found)
+
+
+def _nth(stage: str, n: int) -> str:
+    return stage if n == 1 else f"{stage}-{n}"
 
 
 # --- every server gets agents ---------------------------------------------------------------------
@@ -69,38 +168,22 @@ def _unproved(site: Site, facts: Facts) -> tuple[Seen, ...]:
     return tuple(s for s in found if s.puppetserver and not proved(site, s, SPREAD))
 
 
-def _settled(site: Site, stage: str, names: tuple[str, ...], title: str) -> Action:
-    """The proxy has these servers at full weight, and no agent has to stay where it was sent."""
-    script = assignments(members=" ".join(names)) + haproxy.SERVE + "settled\n"
-    return Action(
-        id=f"{stage}/{proxy(site)}/up",
-        host=proxy(site),
-        title=title,
-        do=Script(script, timeout=180.0),
-        undo=Nothing(),
-    )
-
-
 def look(site: Site, facts: Facts) -> Planned:
-    marks = tuple(_mark(site, facts, "look", s) for s in _unproved(site, facts))
-    if not marks or not proxy(site):
-        return marks
-    title = "wait until the proxy gives each server its share, wherever agents were sent before"
-    return (*marks, _settled(site, "look", expected_ones(site, facts), title))
-
-
-def spread(site: Site, facts: Facts) -> Planned:
-    if not _unproved(site, facts):
+    marks = tuple(_mark(site, facts, "look", s, SPREAD) for s in _unproved(site, facts))
+    if not marks:
         return ()
-    n = times(site, facts)
-    words = "one run" if n == 1 else f"{n} runs"
-    title = f"{words} of its agent, in no-op mode, to see where it is served"
-    return tuple(run(site, "spread", s, title, n, "cut-over") for s in samples(site, facts))
+    title = "wait until each server gets its share, wherever agents were sent before"
+    return (*marks, *_settled(site, "look", expected_ones(site, facts), title))
 
 
-def counted(site: Site, facts: Facts) -> Planned:
-    title = "count the catalogs it compiled for them: at least one"
-    return tuple(_counted(site, facts, "counted", s, SPREAD, title) for s in _unproved(site, facts))
+SPREAD_ROUNDS = Rounds(
+    SPREAD,
+    "spread",
+    "counted",
+    _unproved,
+    ", to see where it is served",
+    "count the catalogs it compiled for them",
+)
 
 
 def shares(site: Site, facts: Facts) -> tuple[tuple[str, float, int], ...]:
@@ -139,6 +222,8 @@ def spread_check(site: Site, facts: Facts) -> tuple[Check, ...]:
         said = ", ".join(
             f"{name} {n / total:.0%} ({share:.0%} planned)" for name, share, n in found
         )
+        if left := unlikely_ones(site, facts):
+            said += f"; {', '.join(left)}: too small a share of these runs to be sure of"
         return Verdict(True, said, shares=found)
 
     if not wanted:
@@ -193,7 +278,7 @@ def drill_stop(site: Site, facts: Facts) -> Planned:
         outage=90.0,
         opens=Debt(f"drill/{seen.name}", f"Puppet Server of {seen.name}, stopped to try it", back),
     )
-    return (_mark(site, facts, "drill-stop", seen), stop)
+    return (_mark(site, facts, "drill-stop", seen, DRILL), stop)
 
 
 def drill_run(site: Site, facts: Facts) -> Planned:
@@ -201,7 +286,14 @@ def drill_run(site: Site, facts: Facts) -> Planned:
     if seen is None:
         return ()
     title = f"one run of its agent while {seen.name} is down, in no-op mode"
-    return tuple(run(site, "drill-run", s, title) for s in samples(site, facts)[:2])
+    mine = [s for s in samples(site, facts) if _asks(site, s, seen)]
+    return tuple(run(site, "drill-run", s, title) for s in mine[:2])
+
+
+def _asks(site: Site, agent: Seen, server: Seen) -> bool:
+    """Whether this agent is one of those that the server is for."""
+    pool = pool_of(site, agent.name)
+    return pool is None or server.name in (m.name for m in pool.members)
 
 
 def drill_start(site: Site, facts: Facts) -> Planned:
@@ -222,37 +314,35 @@ def drill_start(site: Site, facts: Facts) -> Planned:
 
 
 def drill_up(site: Site, facts: Facts) -> Planned:
-    """A proxy forgets which agent it sent where, once it has the server back at full weight."""
+    """Agents are where they were sent meanwhile, until that is forgotten."""
     seen = _due(site, facts)
-    if seen is None or not proxy(site):
+    if seen is None:
         return ()
-    title = f"wait until the proxy gives {seen.name} its share again"
-    return (_settled(site, "drill-up", (seen.name,), title),)
+    return _settled(site, "drill-up", (seen.name,), f"wait until {seen.name} has its share again")
 
 
-def drill_back(site: Site, facts: Facts) -> Planned:
+def _back(site: Site, facts: Facts) -> tuple[Seen, ...]:
     seen = _due(site, facts)
-    if seen is None or seen.name not in expected_ones(site, facts):
-        return ()
-    n = times(site, facts)
-    words = "one run" if n == 1 else f"{n} runs"
-    title = f"{words} of its agent, in no-op mode: {seen.name} gets work again"
-    return tuple(run(site, "drill-back", s, title, n) for s in samples(site, facts))
+    return (seen,) if seen and seen.name in expected_ones(site, facts) else ()
 
 
-def drill_counted(site: Site, facts: Facts) -> Planned:
-    seen = _due(site, facts)
-    if seen is None or seen.name not in expected_ones(site, facts):
-        return ()
-    title = "count the catalogs it compiled since: at least one"
-    return (_counted(site, facts, "drill-counted", seen, DRILL, title),)
+BACK_ROUNDS = Rounds(
+    DRILL,
+    "drill-back",
+    "drill-counted",
+    _back,
+    ": the one that was stopped gets work again",
+    "count the catalogs it compiled since",
+)
 
 
 def drill_check(site: Site, facts: Facts) -> tuple[Check, ...]:
-    """One server was stopped, agents ran on, and it came back; or the inventory declines it."""
+    """One server was stopped, agents ran on, and it came back; or nobody tried that, and why."""
+    if not about(site).get("drill", True):
+        return (_undrilled("the inventory declines it (load_balancing.drill: false)"),)
     seen = victim(site, facts)
     if seen is None:
-        return ()
+        return (_undrilled("no pool has a second server that could be stopped"),)
     asked = (seen.name, reads.proofs(site))
 
     def judge(facts: Facts) -> Verdict:
@@ -263,6 +353,11 @@ def drill_check(site: Site, facts: Facts) -> tuple[Check, ...]:
         return Verdict(good, said, "pmrunbook --step cutover")
 
     return (Check("drill/done", f"agents do not need {seen.name}", judge, (asked,)),)
+
+
+def _undrilled(why: str) -> Check:
+    title = "no drill: it was not tried whether agents do without a server"
+    return Check("drill/none", title, lambda _: Verdict(True, why))
 
 
 # --- new agents -----------------------------------------------------------------------------------
@@ -304,13 +399,11 @@ def enrol_check(site: Site, facts: Facts) -> tuple[Check, ...]:
 
 STAGES = (
     Stage("look", "Servers count from now on", look),
-    Stage("spread", "Agents run the way everybody does", spread),
-    Stage("counted", "Each server had some of them", counted),
+    *SPREAD_ROUNDS.stages("Agents run the way everybody does", "Each server had some of them"),
     Stage("drill-stop", "Drill: one server is stopped", drill_stop),
     Stage("drill-run", "Agents run on", drill_run),
     Stage("drill-start", "It comes back", drill_start, always=True),
-    Stage("drill-up", "The proxy takes it back", drill_up),
-    Stage("drill-back", "Agents run again", drill_back),
-    Stage("drill-counted", "It has work again", drill_counted),
+    Stage("drill-up", "Agents may go there again", drill_up),
+    *BACK_ROUNDS.stages("Agents run again", "It has work again"),
     *TRIAL.stages(),
 )

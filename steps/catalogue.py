@@ -1045,9 +1045,16 @@ KINDS = {
         Kind(
             "proxy-one-pool",
             BLOCKER,
-            "one pool behind one proxy",
-            "Sites with pools of their own need a proxy each. Use strategy: srv, or one inventory "
+            "one pool behind one proxy or device",
+            "Sites with pools of their own need one each. Use strategy: srv, or one inventory "
             "for each site.",
+        ),
+        Kind(
+            "pools-one-name",
+            BLOCKER,
+            "a name for each pool",
+            "One name leads all who call it to the same servers. Give each site a `server` of its "
+            "own under load_balancing.sites, or use strategy: srv.",
         ),
         Kind(
             "proxy-package-missing",
@@ -1084,6 +1091,13 @@ KINDS = {
             "beat `server`, `server_list` and `ca_server`; an agent goes on to the next record "
             "only when it cannot connect, not on an error 500 or 503. `server` stays, for when "
             "all fail.",
+        ),
+        Kind(
+            "srv-leads-elsewhere",
+            WARNING,
+            "reports and files asked for where catalogs are",
+            "Agents that use SRV records follow this one for what it names, wherever catalogs come "
+            "from. Take it out of the zone, or let it be the pool's.",
         ),
         Kind(
             "srv-without-ca",

@@ -1,10 +1,11 @@
 # On a Puppet Server: how many catalogs it compiled for some nodes since it was told to look.
 # Set before: ruby, nodes. `mark` tells it to look, `counted` says and records.
+proofs=/var/lib/pmrunbook/proofs
 set -u
 marker=/var/lib/pmrunbook/spread
-mark() {
+mark() { # proof
     umask 077
-    mkdir -p -m 0700 -- /var/lib/pmrunbook && date +%s >"$marker"
+    mkdir -p -m 0700 -- /var/lib/pmrunbook && date +%s >"$marker" && rm -f -- "$proofs/$1-none"
 }
 count() {
     for f in /var/log/puppetlabs/puppetserver/puppetserver-access.log \
@@ -23,20 +24,27 @@ count() {
       puts found
     ' "$(cat "$marker")" $nodes
 }
-counted() { # proof, least, its lines
+keep() { # name, lines
+    umask 077
+    mkdir -p -m 0700 -- "$proofs" && printf '%s\n' "$2" >"$proofs/.count" &&
+        mv -f -- "$proofs/.count" "$proofs/$1" || exit 1
+}
+counted() { # proof, its lines, whether agents run once more if there was none
     [ -s "$marker" ] || { echo 'Error: nobody told it since when' >&2; exit 1; }
     waited=0
-    while found=$(count) && [ "${found:-0}" -lt "$2" ] && [ "$waited" -lt 10 ]; do
+    while found=$(count) && [ "${found:-0}" -lt 1 ] && [ "$waited" -lt 10 ]; do
         sleep 2 # the log may be a moment behind
         waited=$((waited + 2))
     done
     printf 'it compiled %s catalogs of these agents\n' "${found:-0}"
-    if [ "${found:-0}" -lt "$2" ]; then
+    if [ "${found:-0}" -ge 1 ]; then
+        keep "$1" "$2
+count=$found"
+        rm -f -- "$proofs/$1-none"
+    elif [ -n "$3" ]; then
+        keep "$1-none" "$2"
+    else
         echo 'Error: none of their runs came here' >&2
         exit 1
     fi
-    umask 077
-    mkdir -p -m 0700 -- /var/lib/pmrunbook/proofs &&
-        printf '%s\ncount=%s\n' "$3" "$found" >/var/lib/pmrunbook/proofs/.count &&
-        mv -f -- /var/lib/pmrunbook/proofs/.count "/var/lib/pmrunbook/proofs/$1" || exit 1
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -13,6 +13,7 @@ from runbook.steps import (
     balance_config,
     balance_dns,
     balance_gates,
+    balance_proof,
     haproxy,
 )
 from runbook.steps.balance_proof import shares
@@ -30,13 +31,16 @@ from runbook.model import (
     Host,
     HostFacts,
     Human,
+    Later,
     Query,
     Reading,
+    Script,
     SecretRef,
     Site,
     Tsig,
 )
 from runbook.pools import Member, pools
+from tests.steps.test_cases import readings
 
 CA, LB = "main.example.com", "lb.example.com"
 MEMBERS = ("cm1.example.com", "cm2.example.com")
@@ -227,6 +231,38 @@ def test_resolvers_forget_that_there_was_none(minimum: int, waited: int) -> None
     assert f"for {minimum or 10_800} s" in check.judge(silent).remedy
 
 
+def test_records_that_lead_agents_already_are_kept_shortly_before_they_change() -> None:
+    """A pool whose weights are to be others: back is as quick as forth."""
+    srv = with_pool("srv", 50, 50, domain="example.com")
+    name, old = "_x-puppet._tcp.example.com", (f"0 75 8140 {MEMBERS[0]}.",)
+    there = {Query(name, "SRV", SERVER): Answer(old, 3600, authoritative=True)}
+    none = {q: Answer(error="NXDOMAIN") for q in balance.queries(srv)}
+    facts = Facts(answers={**none, **there})
+    (low,) = actions(balance_dns.lower(srv, facts))
+    assert (change(low).name, change(low).before_ttl, change(low).ttl) == (name, 3600, 60)
+    (made,) = actions(balance_dns.pool(srv, facts))
+    assert (change(made).before_ttl, change(made).ttl) == (60, 60)
+    (high,) = actions(balance_dns.raise_(srv, facts))
+    assert change(high).ttl == 300
+    assert low.opens and high.repays == low.opens.id
+    (check, *_) = balance_dns.srv_resolved(srv, facts, balance.pool_records(srv))
+    assert check.patience == 3600 + 120
+    first = Facts(answers=none)
+    assert balance_dns.lower(srv, first) == () == balance_dns.raise_(srv, first)
+    (made,) = actions(balance_dns.pool(srv, first))
+    assert change(made).ttl == 300
+
+
+def test_srv_records_of_a_site_whose_name_servers_nobody_may_ask() -> None:
+    """What the CA's host finds counts, before and after."""
+    srv = replace(with_pool("srv", 75, 25, domain="example.com"), dns=Dns(domain="example.com"))
+    (want,) = balance.pool_records(srv)
+    (asked,) = actions(balance_dns.pool(srv, seen(1)))
+    assert isinstance(asked.do, Human) and want.name in asked.do.instruction
+    found = f"[{want.name}]\n" + "\n".join(want.records) + "\n"
+    assert balance_dns.pool(srv, seen(1, main={"pool-srv": found})) == ()
+
+
 # --- agents ---------------------------------------------------------------------------------------
 
 
@@ -249,10 +285,94 @@ def test_what_an_agent_is_told_goes_into_main_and_out_of_agent() -> None:
     assert balance_agents.settings(site(), AGENTS[0]) == {}
 
 
-def test_a_server_is_missed_by_chance_hardly_ever() -> None:
-    """One run each where many run; some more where few do; a proxy keeps an agent anyway."""
-    assert balance_agents.times(site("round-robin"), Facts()) == 8
-    assert balance_agents.times(site(), Facts()) == 1
+def seen(agents: int, members: Sequence[str] = MEMBERS, **more: Mapping[str, str]) -> Facts:
+    """Hosts as they are found, this many agents among them; `more`: readings by host's label."""
+    calls = [["software", "server=puppet.lab.test", f"server={NAME}"]]
+    about: dict[str, dict[str, object]] = {
+        CA: {"like": "bookworm-server"},
+        **{name: {"like": "bookworm-compiler"} for name in members},
+        **{name: {"like": "bookworm-agent", "replace": calls} for name in AGENTS[:agents]},
+    }
+    for name, host in about.items():
+        host["readings"] = more.get(name.partition(".")[0], {})
+    return Facts({name: readings(name, host) for name, host in about.items()})
+
+
+def with_pool(strategy: str, *weights: int, **more: object) -> Site:
+    servers = [
+        {"name": f"cm{n}.example.com", "weight": weight, "priority": 0, "port": 8140}
+        for n, weight in enumerate(weights, 1)
+    ]
+    found = site(strategy, servers=tuple(servers), **more)
+    extra = [Host(str(s["name"]), roles=frozenset({"server", "compiler"})) for s in servers[2:]]
+    return replace(found, hosts=(*found.hosts, *extra))
+
+
+@pytest.mark.parametrize("agents", [1, 2, 5, 40])
+@pytest.mark.parametrize("weights", [(1, 1), (75, 25), (3, 2, 1), (1,) * 8])
+def test_a_server_is_missed_by_chance_hardly_ever(agents: int, weights: tuple[int, ...]) -> None:
+    given = with_pool("srv", *weights, domain="example.com")
+    facts = seen(agents)
+    runs = balance_agents.times(given, facts) * len(balance_agents.samples(given, facts))
+    (pool,) = pools(given)
+    for name, share in pool.shares().items():
+        likely = (1 - share) ** runs <= balance_agents.SURE
+        assert (name in balance_agents.expected_ones(given, facts)) == likely
+        assert (name in balance_agents.unlikely_ones(given, facts)) != likely
+
+
+def test_a_server_with_hardly_a_share_is_not_waited_for() -> None:
+    """An SRV record of weight 0 has a tenth of one of weight 1."""
+    given = with_pool("srv", 75, 0, domain="example.com")
+    assert balance_agents.expected_ones(given, seen(2)) == (MEMBERS[0],)
+    assert balance_agents.unlikely_ones(given, seen(2)) == (MEMBERS[1],)
+
+
+@pytest.mark.parametrize("strategy", ["tcp-proxy", "hardware"])
+def test_where_agents_are_kept_each_runs_once_and_then_again_where_none_came(strategy: str) -> None:
+    given = with_pool(strategy, *(1,) * 8)
+    members = [m.name for m in pools(given)[0].members]
+    facts = seen(3, members)
+    assert balance_agents.times(given, facts) == 1
+    assert balance_agents.expected_ones(given, facts) == tuple(members)
+    assert len(balance_agents.samples(given, seen(40, members))) == 8
+    rounds = balance_proof.SPREAD_ROUNDS
+    assert len(actions(rounds.count(given, facts))) == 8
+    (later,) = rounds.settle(given, facts, 2)  # type: ignore[misc]
+    assert isinstance(later, Later)
+    assert rounds.runs(given, facts, 2) == () == rounds.count(given, facts, 2)
+    # Of the first round the last three got nothing.
+    way = f"way={balance.digest(given)}\n"
+    none = {f"cm{n}": {"proofs": f"[balanced-none]\n{way}"} for n in (6, 7, 8)}
+    had = {f"cm{n}": {"proofs": f"[balanced]\n{way}count=1\n"} for n in range(1, 6)}
+    facts = seen(3, members, **none, **had)
+    (wait,) = actions(rounds.settle(given, facts, 2))
+    assert "cm6.example.com, cm7.example.com, cm8.example.com had none" in wait.title
+    assert len(actions(rounds.runs(given, facts, 2))) == len(balance_agents.samples(given, facts))
+    counting = actions(rounds.count(given, facts, 2))
+    assert [a.host for a in counting] == members[5:]
+    assert all(a.do.script.endswith(" again\n") for a in counting if isinstance(a.do, Script))
+    last = actions(rounds.count(given, facts, balance_proof.ROUNDS))
+    assert all(a.do.script.endswith(" ''\n") for a in last if isinstance(a.do, Script))
+
+
+@pytest.mark.parametrize(
+    ("compiled", "just", "ok", "said"),
+    [
+        ("", True, False, "it ran, and no server"),
+        ("", False, True, "it ran"),
+        (f"catalog={AGENTS[0]} 1000", True, False, "cm1.example.com compiled for it before"),
+        (f"catalog={AGENTS[0]} 1000", False, False, "cm1.example.com compiled for it before"),
+        (f"catalog={AGENTS[0]} 5000", True, True, "compiled by cm1.example.com"),
+    ],
+)
+def test_an_agent_went_the_new_way_if_a_server_of_the_pool_knows_of_it(
+    compiled: str, just: bool, ok: bool, said: str
+) -> None:
+    proof = f"[cut-over]\nway={balance.digest(site())}\nbegan=4900\n"
+    facts = seen(1, web0={"pins": "", "proofs": proof}, cm1={"catalog-log": compiled + "\n"})
+    found = balance_agents.went(site(), AGENTS[0], just=just).judge(facts)
+    assert (found.ok, found.observed[: len(said)]) == (ok, said)
 
 
 # --- the proxy ------------------------------------------------------------------------------------
@@ -302,12 +422,25 @@ def test_the_load_is_agents_by_time_by_interval() -> None:
 
 
 def test_planned_and_measured_shares_are_of_the_same_whole() -> None:
-    proofs = {
-        name: HostFacts({"proofs": Reading(0, f"[balanced]\nway=x\ncount={n}\n")})
-        for name, n in zip(MEMBERS, (3, 1), strict=True)
-    }
-    got = shares(site(), Facts(proofs))
-    assert [(name, n) for name, _, n in got] == []  # no agent that could have run
+    counts = {"cm1": 3, "cm2": 1}
+    proofs = {h: {"proofs": f"[balanced]\nway=x\ncount={n}\n"} for h, n in counts.items()}
+    given = with_pool("srv", 75, 25, domain="example.com")
+    assert shares(given, seen(2, **proofs)) == ((MEMBERS[0], 0.75, 3), (MEMBERS[1], 0.25, 1))
+    assert shares(given, seen(0, **proofs)) == ()  # no agent that could have run
+
+
+def test_each_pool_has_to_do_its_own_agents_work() -> None:
+    """A site that idles helps no other one; and a share is more than a small server may bear."""
+    servers = [{"name": n, "weight": 1, "priority": 0, "port": 8140} for n in MEMBERS]
+    sites = {g: {"domain": g, "servers": (servers[i],)} for i, g in enumerate(("a", "b"))}
+    given = site("srv", sites=sites)
+    groups = {name: "b" if name == AGENTS[0] else "a" for name in AGENTS}
+    hosts = tuple(replace(h, group=groups.get(h.name, "")) for h in given.hosts)
+    given = replace(given, hosts=hosts)
+    slow = {"catalog-log": "catalogs=40\nmean_ms=60000\n"}
+    said = {f.id: f.observed for f in balance_gates.capacity(given, seen(40, cm1=slow))}
+    assert "a: 1.3 JRuby instances busy of 1" in said["capacity-short"]
+    assert "b: 0.0 JRuby instances busy of 1, 0 with" in said["capacity-tight"]
 
 
 def test_a_site_that_says_nothing_of_balancing_is_left_as_it_is() -> None:
