@@ -26,7 +26,7 @@ from runbook.model import (
 from runbook.pools import pools
 
 from . import compiler_start, haproxy, reads
-from .balance import PROXIES, about, members, proxy, strategy
+from .balance import PROXIES, about, members, proxy, strategy, ttl
 from .balance_config import BUNDLE, config
 from .catalogue import found
 from .compiler import SERVERS, Packages, choose
@@ -36,6 +36,7 @@ from .files import Edit, changed, writes
 from .layout import FileFact, Seen, ca_host, file_fact, unknown
 from .shellwords import assignments
 
+QUIET = 400  # seconds without an agent that are waited for at most before the proxy is taken away
 CA_BUNDLE = Read("ca-bundle", 'printf "path=%s\\n" "$PS_localcacert"; pc_file "$PS_localcacert"')
 
 
@@ -212,7 +213,8 @@ def serve(site: Site, facts: Facts) -> Planned:
     }
     if lost:
         words["reload"] += f" ({' and '.join(lost)}: no address when it started)"
-    back = "systemctl stop haproxy\n" if kind == "start" else ""
+    back = f"quiet {min(ttl(site), QUIET)} && systemctl stop haproxy || exit 1\n"
+    back = assignments(members="") + haproxy.SERVE + back if kind == "start" else ""
     back += "" if enabled else "systemctl disable --quiet haproxy\n"
     return (
         Action(

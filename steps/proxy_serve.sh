@@ -37,6 +37,22 @@ settled() { # each of `members` gets its whole share, of every agent
     sleep "$fresh"
     ask_haproxy 'clear table compilers'
 }
+quiet() { # seconds: so long nobody came. Resolvers may know its address longer than the zone does
+    waited=0
+    while idle=$(ask_haproxy 'show stat' | awk -F, '
+            /^#/ {sub(/^# /, ""); for (i = 1; i <= NF; i++) at[$i] = i; next}
+            $at["pxname"] == "compilers" && $at["svname"] == "BACKEND" {print $at["lastsess"]}') &&
+        [ "${idle:--1}" -ge 0 ] && [ "$idle" -lt "$1" ]; do
+        if [ "$waited" -ge $((2 * $1)) ]; then
+            echo 'Error: agents still come through this proxy; it stays. Their addresses:' >&2
+            ask_haproxy 'show table compilers' | sed -n 's/.*key=\([^ ]*\).*/\1/p' | head -n 20 >&2
+            return 1
+        fi
+        [ $((waited % 30)) != 0 ] || printf 'an agent came %s s ago: waiting until it was %s\n' "$idle" "$1"
+        sleep 5
+        waited=$((waited + 5))
+    done
+}
 serve() { # start | reload
     accepted /etc/haproxy/haproxy.cfg
     systemctl "$1" haproxy || { journalctl -u haproxy -n 20 --no-pager -o cat >&2; exit 1; }

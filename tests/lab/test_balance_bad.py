@@ -5,12 +5,15 @@ The tests share one estate and build on each other, in the order of the file.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
+import yaml
 
 from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, booted, must
@@ -72,6 +75,36 @@ def broken(lab: Lab, host: str, how: str, back: str) -> Iterator[None]:
 
 def look(seat: Seat, code: int = 0) -> dict[tuple[str, str], str]:
     return found(must(seat.pmrunbook("--dry-run", "--json", "--step", "cutover"), code))
+
+
+# --- a zone of somebody else's -----------------------------------------------------------------
+
+
+def test_a_zone_that_only_a_person_may_change_there_and_back(turn: Seat) -> None:
+    """Asked for, proved, and asked for again on the way back: not undone before that is done."""
+    lab, name = turn.lab, pool_name(turn.lab)
+    file = turn.state / "unsigned.yaml"
+    data = yaml.safe_load(turn.inventory.read_text())
+    del data["dns"]["tsig"]
+    file.write_text(yaml.safe_dump(data))
+    unsigned = replace(turn, file=file)
+    old, new = address(lab, "main1"), [address(lab, m) for m in servers(lab)]
+    out = cut_over(unsigned, code=7)
+    for a in new:
+        assert f"add     {name}. IN A {a}" in out.replace(". 60 IN", ". IN")
+    added = [f"update add {name} 60 A {a}" for a in new]
+    update(lab, f"update delete {name} A", *added)
+    asked = ("--plain", "--yes", "--resume", "--cut-over", name)
+    must(unsigned.pmrunbook(*asked, timeout=1800))
+    must(unsigned.pmrunbook("verify", "--step", "cutover", timeout=900))
+    back = ("undo", "cutover", "--plain", "--yes")
+    out = must(unsigned.pmrunbook(*back, timeout=900), 7)
+    assert f"add     {name}. 300 IN A {old}" in out
+    state = json.loads(must(unsigned.pmrunbook("status", "--json")))
+    assert state["steps"]["cutover"]["status"] != "undone"
+    update(lab, f"update delete {name} A", f"update add {name} 3600 A {old}")
+    must(unsigned.pmrunbook(*back, timeout=900))
+    unmoved(lab)
 
 
 # --- before anybody is moved ----------------------------------------------------------------------

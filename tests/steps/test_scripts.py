@@ -903,3 +903,31 @@ sleep() { echo "waits $1"; }
 def test_agents_are_spread_anew_once_each_server_has_its_whole_share() -> None:
     done = sh(f"members='cm1 cm2'\n{SEEN_BY_A_PROXY}{reads.script('proxy_serve.sh')}settled\n")
     assert done.stdout.splitlines()[1:] == ["waits 2", "asked: clear table compilers"]
+
+
+def tell_idle(*seconds: str) -> str:
+    """A proxy that says so, each time it is asked, how long ago an agent came."""
+    asked = " ".join(seconds)
+    return (
+        f"sleep() {{ :; }}\nmembers=\n{reads.script('proxy_serve.sh')}"
+        "ask_haproxy() { case $1 in\n"
+        "'show table'*) echo '0x1: key=192.0.2.7 use=0 exp=9 server_id=1' ;;\n"
+        "*) n=$(cat n 2>/dev/null || echo 0); n=$((n + 1)); echo $n >n\n"
+        f"    idle=$(echo {asked} | cut -d' ' -f$n); [ -n \"$idle\" ] || idle={seconds[-1]}\n"
+        "    printf '# pxname,svname,lastsess\\nfe,BACKEND,1\\ncompilers,BACKEND,%s\\n' $idle ;;\n"
+        "esac; }\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("idle", "code", "asked"),
+    [(["-1"], 0, 1), (["600"], 0, 1), (["2", "30", "61"], 0, 3), (["3"], 1, 25)],
+    ids=["nobody", "long ago", "the last ones", "for ever"],
+)
+def test_a_proxy_goes_when_no_agent_comes_any_more(
+    tmp_path: Path, idle: list[str], code: int, asked: int
+) -> None:
+    done = sh(f"cd {tmp_path}\n{tell_idle(*idle)}quiet 60\n")
+    assert done.returncode == code, done.stderr
+    assert (tmp_path / "n").read_text() == f"{asked}\n"
+    assert ("192.0.2.7" in done.stderr) == bool(code)
