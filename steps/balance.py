@@ -141,13 +141,18 @@ def wanted(site: Site, facts: Facts) -> tuple[Wanted, ...]:
     return tuple(found)
 
 
+def domains(site: Site) -> tuple[str, ...]:
+    """Where agents look for SRV records: the pools' domains, and where they find the CA now."""
+    found = dict.fromkeys([*(p.domain for p in pools(site)), srv_domain(site)])
+    return tuple(filter(None, found))
+
+
 def ca_records(site: Site, facts: Facts) -> tuple[Wanted, ...]:
     """Where agents with SRV records find the CA: without these, at a compile master."""
     if strategy(site) != "srv":
         return ()
-    domains = dict.fromkeys([*(p.domain for p in pools(site)), srv_domain(site)])
     record = f"0 5 {ca_host(site, facts).port} {site.ca.name}."
-    return tuple(Wanted(f"_x-puppet-ca._tcp.{d}", "SRV", (record,)) for d in domains if d)
+    return tuple(Wanted(f"_x-puppet-ca._tcp.{d}", "SRV", (record,)) for d in domains(site))
 
 
 def pool_records(site: Site) -> tuple[Wanted, ...]:
@@ -194,8 +199,7 @@ def queries(site: Site) -> tuple[Query, ...]:
         hosts = {proxy(site)} if proxy(site) else {m.name for m in members(site)}
         asked += [(host, t) for host in sorted(hosts) for t in ("A", "AAAA")]
     if strategy(site) == "srv":
-        domains = dict.fromkeys([*(p.domain for p in pools(site)), srv_domain(site)])
-        for domain in filter(None, domains):
+        for domain in domains(site):
             kinds = ("_x-puppet-ca", "_x-puppet", "_x-puppet-report", "_x-puppet-fileserver")
             asked += [(f"{kind}._tcp.{domain}", "SRV") for kind in kinds]
             asked += [(f"{kind}._tcp.{TRIAL}.{domain}", "SRV") for kind in kinds[:2]]
@@ -242,11 +246,11 @@ def pool_names(site: Site) -> Read:
 
 
 def srv_seen(site: Site) -> Read:
-    """The SRV records of the pools by the host's own resolver."""
+    """The SRV records of the pools, and the CA's, by the host's own resolver."""
     if strategy(site) != "srv":
         return Read("pool-srv", ":")
     lines = []
-    for domain in dict.fromkeys(p.domain for p in pools(site) if p.domain):
+    for domain in domains(site):
         for kind in ("_x-puppet-ca", "_x-puppet"):
             name = f"{kind}._tcp.{domain}"
             word = quote(name)

@@ -207,6 +207,20 @@ def test_the_cas_record_stands_in_every_domain_of_a_pool() -> None:
     ]
 
 
+def test_every_record_that_is_wanted_is_looked_for_on_the_hosts() -> None:
+    """The domain in which agents find the CA before they move to their site's is one of them."""
+    servers = ({"name": MEMBERS[0], "weight": 1, "priority": 0, "port": 8140},)
+    sites = {"a": {"domain": "a.example.com", "servers": servers}}
+    srv = site("srv", sites=sites)
+    hosts = tuple(replace(h, group="a") if h.name in AGENTS else h for h in srv.hosts)
+    ca = replace(srv.ca, clients="srv", srv_domain="example.com")
+    srv = replace(srv, ca=ca, hosts=hosts)
+    wants = (*balance.ca_records(srv, Facts()), *balance.pool_records(srv))
+    assert len(wants) == 3
+    asked = balance.srv_seen(srv).script
+    assert [w.name for w in wants if w.name not in asked] == []
+
+
 def test_records_are_tried_below_a_name_nobody_asks() -> None:
     srv = site("srv", domain="example.com")
     none = {q: Answer(error="NXDOMAIN") for q in balance.queries(srv)}
