@@ -29,6 +29,7 @@ from .layout import Seen
 
 DAY = 86_400
 BUSY = 0.7  # of all JRuby instances in use: what is above makes agents queue at busy times
+UNLIKE = 0.15  # of the agents more, or less, than a server's part of the pool
 ASSUMED = 10.0  # seconds a catalog takes where no log says
 HALF_HOUR = 1800.0
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": DAY, "y": 365 * DAY}
@@ -94,8 +95,22 @@ def capacity(site: Site, facts: Facts) -> Iterator[Finding]:
             verdicts.append(("capacity-tight", said))
         else:
             verdicts.append(("capacity", said))
+        yield from _unlike(pool, has)
     for kind in dict(verdicts):
         yield found(kind, "", f"{source}: {'; '.join(said for k, said in verdicts if k == kind)}")
+
+
+def _unlike(pool: Pool, has: Mapping[str, int]) -> Iterator[Finding]:
+    """Servers whose part of the work is far from their part of the pool's JRuby instances."""
+    shares = {name: share for name, share in pool.shares().items() if name in has}
+    whole = sum(has[name] for name in shares)
+    far = any(abs(share - has[name] / whole) > UNLIKE for name, share in shares.items())
+    if far and pool.strategy not in EQUAL:
+        said = ", ".join(
+            f"{name} {share:.0%} of the agents, weight {has[name]} by its JRuby instances"
+            for name, share in shares.items()
+        )
+        yield found("weights-unlike-size", "", said)
 
 
 def _bears(pool: Pool, has: Mapping[str, int], down: Collection[str] = ()) -> float:

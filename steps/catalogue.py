@@ -958,6 +958,13 @@ KINDS = {
             "With one server away agents would queue. Add another, or accept it.",
         ),
         Kind(
+            "weights-unlike-size",
+            NOTE,
+            "agents in proportion to what each server can do",
+            "Servers of another size are busy at other times. Give them these weights under "
+            "load_balancing, or leave it so: the smallest one decides what the pool can bear.",
+        ),
+        Kind(
             "headers-believed",
             BLOCKER,
             "a Puppet Server that knows agents by their certificates",
