@@ -50,7 +50,8 @@ class Scene:
     full: str = ""  # the folder whose disk is full
 
     def on(self, host: str, script: str) -> str:
-        return must(self.lab.execute(host, script, timeout=300))
+        # A CA that starts beside other estates takes its time.
+        return must(self.lab.execute(host, script, timeout=900))
 
     def lift(self) -> None:
         """Let the job go on."""
@@ -122,7 +123,7 @@ def _fill_journal(scene: Scene) -> None:
 
 
 def _start_ca(scene: Scene) -> None:
-    ready = "for i in $(seq 240); do ss -ltn | grep -q :8140 && exit 0; sleep 1; done; exit 1"
+    ready = "for i in $(seq 600); do ss -ltn | grep -q :8140 && exit 0; sleep 1; done; exit 1"
     scene.on(scene.ca, f"systemctl start puppetserver; {ready}")
 
 
