@@ -15,6 +15,7 @@ import pytest
 from runbook.lab.estate import DEFAULT
 from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, booted, must, narrate
+from tests.lab.secrecy import canaries, nowhere, watching
 from tests.lab.test_balance import Looped, address, everywhere, fqdn, pool_name
 
 pytestmark = [pytest.mark.lab, pytest.mark.turn("mission")]
@@ -35,7 +36,8 @@ def test_one_run_finishes_the_estate_and_no_agent_fails(seat: Seat) -> None:
     name = pool_name(lab)
     began = time.monotonic()
     loop = Looped(lab, "agent2")
-    out = must(seat.pmrunbook("--plain", "--yes", "--cut-over", name, timeout=3600))
+    with watching(pause=0.5) as watch:
+        out = must(seat.pmrunbook("--plain", "--yes", "--cut-over", name, timeout=3600))
     many, failed = loop.ended()
     took = time.monotonic() - began
     narrate(f"the whole guide: {took:.0f} s; an agent ran {many} times, {len(failed)} failed")
@@ -45,6 +47,19 @@ def test_one_run_finishes_the_estate_and_no_agent_fails(seat: Seat) -> None:
     state = json.loads(must(seat.pmrunbook("status", "--json")))
     assert {s["status"] for s in state["steps"].values()} == {"ok"}
     assert state["debts"] == {} and state["excluded"] == {}
+    words = canaries(lab) | {"database password": database_word(lab)}
+    narrate(f"{len(words)} secrets, {len(watch.seen)} command lines, {watch.sweeps} sweeps")
+    assert watch.found(words) == set()
+    assert [name for name, word in words.items() if word in out.encode()] == []
+    nowhere(seat, words)
+
+
+def database_word(lab: Lab) -> bytes:
+    """What PuppetDB's host made for the database."""
+    word = "sed -n 's/^password *= *//p' $(find /etc -name database.ini)"
+    found = must(lab.execute("pdb", word)).strip().encode()
+    assert len(found) > 20
+    return found
 
 
 def test_all_of_it_is_green(seat: Seat) -> None:

@@ -6,15 +6,11 @@ CA by an SRV record here, so that a TSIG key is needed, too.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,12 +19,11 @@ import yaml
 from runbook.cli import NETNS
 from runbook.journal import head_file
 from tests.lab.conftest import ROOT, Seat, jobs_run, must, picture
+from tests.lab.secrecy import canaries, nowhere, watching
 from tests.lab.test_ca import COUNTERS, confdir, names, puppet_hosts, server
 
 pytestmark = pytest.mark.lab
 
-WHERE = "/var/lib/pmrunbook /run /tmp /var/tmp /dev/shm /var/log /root /home /etc"
-"""Where a host keeps what it was told: spool, memory, logs, homes with their shells' history."""
 PAGE = ROOT / "docs" / "how-to" / "least-privilege.md"
 
 
@@ -55,60 +50,6 @@ def other(desk: Seat, tmp_path_factory: pytest.TempPathFactory) -> Seat:
 def before(desk: Seat) -> dict[str, dict[str, str]]:
     lab = desk.lab
     return {h: dict(picture(lab, h, confdir(lab, h))) for h in puppet_hosts(lab)}
-
-
-@pytest.fixture(scope="module")
-def canaries(desk: Seat) -> dict[str, bytes]:
-    """The secrets of this lab, each a word that is nowhere else in the world."""
-    lab = desk.lab
-    sudo = desk.env["SUDO_WORD"]
-    found = {
-        "sudo password": sudo,
-        "sudo password, base64": base64.b64encode(sudo.encode()).decode().rstrip("="),
-        "sudo password, hex": sudo.encode().hex(),
-        "TSIG key": lab.credentials.tsig_secret.read_text().strip(),
-        "TSIG key, bytes": base64.b64decode(lab.credentials.tsig_secret.read_text()).hex(),
-    }
-    # The first line is the same in every key, the public half in every authorized_keys.
-    key = lab.credentials.key.read_text().splitlines()[3:-1]
-    found |= {f"private key, line {n}": line for n, line in enumerate(key)}
-    return {name: word.encode() for name, word in found.items()}
-
-
-class Watch:
-    """Every command line on this machine, those of the lab's hosts among them, while it lasts."""
-
-    def __init__(self, words: dict[str, bytes]) -> None:
-        self.words = words
-        self.sweeps = self.seen = 0
-        self.found: set[tuple[str, bytes]] = set()
-        self.over = threading.Event()
-
-    def look(self) -> None:
-        known: set[bytes] = set()
-        while not self.over.wait(0.02):
-            self.sweeps += 1
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    line = path.read_bytes()
-                except OSError:
-                    continue
-                if line not in known:
-                    known.add(line)
-                    self.found |= {(n, line) for n, word in self.words.items() if word in line}
-        self.seen = len(known)
-
-
-@contextmanager
-def watching(words: dict[str, bytes]) -> Iterator[Watch]:
-    watch = Watch(words)
-    thread = threading.Thread(target=watch.look)
-    thread.start()
-    try:
-        yield watch
-    finally:
-        watch.over.set()
-        thread.join()
 
 
 def mortal(seat: Seat, place: tuple[str, str, str], *args: str) -> subprocess.CompletedProcess[str]:
@@ -200,18 +141,18 @@ def test_who_may_not_become_root_is_told_so_and_nothing_is_half_read(
 
 
 def test_a_run_that_meets_a_bug_and_is_gone_on_with_leaves_no_secret_anywhere(
-    desk: Seat, canaries: dict[str, bytes]
+    desk: Seat,
 ) -> None:
-    lab = desk.lab
+    lab, words = desk.lab, canaries(desk.lab)
     said: list[str] = []
-    with watching(canaries) as watch:
+    with watching() as watch:
         bug = mortal(desk, ("bug", "end", ""), "--plain", "--yes")
         assert bug.returncode == 1, bug.stdout[-3000:] + bug.stderr[-3000:]
         assert "a bug in pmrunbook" in bug.stdout
         done = desk.pmrunbook("--resume", "--plain", "--yes", "--scripts")
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         said += [bug.stdout, bug.stderr, done.stdout, done.stderr]
-        for words in (
+        for asked in (
             ("verify", "--plain"),
             ("verify", "journal"),
             ("status",),
@@ -222,33 +163,17 @@ def test_a_run_that_meets_a_bug_and_is_gone_on_with_leaves_no_secret_anywhere(
             ("log", lab.estate.fqdn(lab.estate.host(names(lab, "agent")[0]))),
             ("--dry-run", "--json"),
         ):
-            again = desk.pmrunbook(*words)
+            again = desk.pmrunbook(*asked)
             assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
             said += [again.stdout, again.stderr]
-    assert watch.sweeps > 100 and watch.seen > 50
-    assert watch.found == set()
+    assert watch.sweeps > 100 and len(watch.seen) > 50
+    assert watch.found(words) == set()
     shown = "\n".join(said).encode()
-    assert [name for name, word in canaries.items() if word in shown] == []
+    assert [name for name, word in words.items() if word in shown] == []
     files = [f for f in desk.state.rglob("*") if f.is_file()]
     assert {"journal.jsonl", "journal.head", "crash.txt"} <= {f.name for f in files}
     assert any(f.suffix == ".log" for f in files)  # transcripts
-    kept = {(n, f) for f in files for n, w in canaries.items() if w in f.read_bytes()}
-    assert kept == set()
-    words = "".join(f"{word.decode()}\n" for word in canaries.values())
-    for host in [h.name for h in lab.estate.hosts]:
-        known = "--exclude-dir=bind" if host in names(lab, "nameserver") else ""
-        search = (
-            "cat >/root/words; trap 'rm -f /root/words' EXIT; "
-            f"grep -rlaF {known} --exclude=words -f /root/words {WHERE} 2>/dev/null; "
-            "journalctl --no-pager -o export 2>/dev/null | grep -caF -f /root/words"
-        )
-        assert lab.execute(host, search, words).stdout.strip() == "0", host
-        # The search finds what is there: the same words in a shell's history.
-        plant = (
-            f"cat >/root/.bash_history; grep -lF {canaries['sudo password'].decode()!r} /root/.*"
-        )
-        assert "/root/.bash_history" in lab.execute(host, plant, words).stdout
-        must(lab.execute(host, "rm -f /root/.bash_history"))
+    nowhere(desk, words)
 
 
 def test_a_run_killed_on_one_machine_is_gone_on_with_from_another(desk: Seat, other: Seat) -> None:
