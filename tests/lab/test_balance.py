@@ -235,7 +235,7 @@ def test_agents_are_moved_and_none_of_their_runs_fails(seat: Seat) -> None:
     out = cut_over(seat)
     many, failed = loop.ended()
     narrate(f"the cut-over: {many} runs of an agent meanwhile, {len(failed)} failed")
-    assert many >= 3 and failed == []
+    assert many and failed == []
     assert everywhere(lab, pool_name(lab)) == [f"300 {address(lab, 'lb1')}"]
     assert {h: picture(lab, h, "/etc/hosts") for h in agents(lab)} == before
     assert must(seat.pmrunbook("debts")).strip() == "none"
@@ -261,7 +261,7 @@ def test_back_in_one_command_and_nobody_notices(seat: Seat) -> None:
     loop = Looped(lab, agents(lab)[0])
     must(seat.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
     many, failed = loop.ended()
-    assert many and failed == []
+    assert many >= 3 and failed == []
     assert everywhere(lab, pool_name(lab)) == [f"3600 {address(lab, 'main1')}"]
     for host in agents(lab):
         run_agent(lab, host)
@@ -292,19 +292,34 @@ def test_killed_in_the_middle_it_goes_on_to_the_end(seat: Seat) -> None:
 
 
 def moved(seat: Seat) -> None:
-    """From the state before the chapter to proof, and back."""
+    """From the state before the chapter to proof."""
     cut_over(seat)
     must(seat.pmrunbook("verify", "--step", "cutover", timeout=900))
     assert must(seat.pmrunbook("debts")).strip() == "none"
+
+
+def back(seat: Seat) -> None:
+    must(seat.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+
+
+@contextmanager
+def unnoticed(lab: Lab, host: str) -> Iterator[None]:
+    """Not one run of this agent fails meanwhile."""
+    loop = Looped(lab, host)
+    yield
+    many, failed = loop.ended()
+    narrate(f"{many} runs of an agent meanwhile, {len(failed)} failed")
+    assert many and failed == []
 
 
 @pytest.mark.turn("balance")
 def test_round_robin(seat: Seat) -> None:
     lab = seat.lab
     turn = with_(seat, load_balancing={"strategy": "round-robin", "drill": False})
-    moved(turn)
-    assert everywhere(lab, pool_name(lab)) == [f"300 {address(lab, m)}" for m in servers(lab)]
-    must(turn.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+    with unnoticed(lab, agents(lab)[-1]):
+        moved(turn)
+        assert everywhere(lab, pool_name(lab)) == [f"300 {address(lab, m)}" for m in servers(lab)]
+        back(turn)
     assert everywhere(lab, pool_name(lab)) == [f"3600 {address(lab, 'main1')}"]
 
 
@@ -373,7 +388,7 @@ def test_srv_records(seat: Seat) -> None:
     assert everywhere(lab, f"_x-puppet._tcp.{domain}", "SRV") == sorted(
         f"300 0 {w} 8140 {fqdn(lab, m)}." for w, m in zip((75, 25), servers(lab), strict=True)
     )
-    must(srv.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+    back(srv)
     assert everywhere(lab, f"_x-puppet._tcp.{domain}", "SRV") == []
 
 
@@ -437,7 +452,8 @@ def test_srv_records_of_two_sites(seat: Seat) -> None:
     )
     planned = must(srv.pmrunbook("dns", "plan"))
     assert "75" in planned and "25" in planned
-    moved(srv)
+    with unnoticed(lab, two):
+        moved(srv)
     for at, (a, b) in {"a": (0, 1), "b": (1, 0)}.items():
         assert everywhere(lab, f"_x-puppet-ca._tcp.{at}.{domain}", "SRV") == [
             f"300 0 5 8140 ca.{domain}."
@@ -454,7 +470,8 @@ def test_srv_records_of_two_sites(seat: Seat) -> None:
     with down(lab, "main1"):
         assert served(lab, two) in servers(lab)
     assert served(lab, two) == "main1"
-    must(srv.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+    with unnoticed(lab, two):
+        back(srv)
     for at in ("a", "b"):
         assert everywhere(lab, f"_x-puppet._tcp.{at}.{domain}", "SRV") == []
     for host in agents(lab):
