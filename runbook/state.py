@@ -173,13 +173,14 @@ Data = Mapping[str, Any]
 
 
 def _run_started(state: RunState, event: Event, data: Data) -> None:
-    if not data.get("resumed"):
-        # What was granted was granted for that run.
+    state.mode = str(data.get("mode", "run"))
+    begins = state.mode in RUNS and not data.get("resumed")
+    if begins or not state.begun:
+        # What was granted was granted for the run that `--resume` goes on with.
         state.excluded, state.waived = {}, {}
         for step in state.steps.values():
             step.approved = set()
     state.run = str(data["run"])
-    state.mode = str(data.get("mode", "run"))
     state.operator = str(data.get("operator", ""))
     state.runs.append(state.run)
     if state.mode in RUNS:
@@ -229,6 +230,7 @@ def _stage(state: RunState, event: Event, data: Data) -> None:
 def _start(state: RunState, event: Event, data: Data) -> None:
     if state.mode not in RUNS:
         state.begun = {}  # only now: an undo that did nothing is no reason not to go on
+        state.excluded.pop(event.host, None)  # the run it was left out of is over
     action = data["action"]
     step = state.step(event.step)
     before = step.actions.get(event.action)

@@ -28,7 +28,7 @@ from runbook.model import (
 from runbook.plan import Plan, StagePlan
 from runbook.ports import Choice, Question
 from runbook.recorder import Recorder
-from runbook.state import ActionState, RunState
+from runbook.state import RUNS, ActionState, RunState
 from runbook.symbols import count
 
 PREFIX = "undo:"
@@ -130,6 +130,7 @@ class Undo:
         self._rec = recorder
         self._crew = crew
         self._operator = operator
+        self._left: set[str] = set()  # hosts that stay as they are
 
     def down_to(self, step_id: str, *, dry: bool = False) -> None:
         """Take back all that was done in `step_id` and after it, the last step first.
@@ -171,8 +172,7 @@ class Undo:
             self._approve(plan)
         for stage in plan.stages:
             self._rec.emit("stage", step.id, title=stage.stage.title, id=stage.stage.id)
-            out = self._rec.state.excluded
-            due = [a for a in stage.actions if a.host not in out]
+            due = [a for a in stage.actions if a.host not in self._out]
             for failure in self._crew.perform(step.id, due):
                 self._settle(step, failure)
         left = len(self._rec.state.step(step.id).actions)
@@ -181,6 +181,11 @@ class Undo:
         else:
             status, why = Status.UNDONE, "" if plan.actions else "nothing to take back"
         self._rec.emit("step_done", step.id, status=status.value, why=why)
+
+    @property
+    def _out(self) -> Collection[str]:
+        """Hosts not to go to; what a run left out counts only for an undo that is part of it."""
+        return self._rec.state.excluded if self._rec.state.mode in RUNS else self._left
 
     def _step(self, step_id: str) -> Step:
         try:
@@ -255,6 +260,7 @@ class Undo:
                     current.note, host=current.host, hint=f"pmrunbook undo {step.id}"
                 )
             if reply.key == "exclude":
+                self._left.add(current.host)
                 self._rec.emit("excluded", "", current.host, reason=reply.text)
                 return
             again = self._actions_from(step, current.action, force=reply.key == "force")

@@ -39,6 +39,7 @@ from runbook.model import (
     plain,
 )
 from runbook.ports import JobState, Outcome, Question, Reply
+from runbook.state import fold
 from tests.core.estate import DEBT, NAMES, ROLL, FakeHost, Fleet, Scripted, holds, setting, site
 
 HERE = replace(site(*NAMES), digest="i" * 64)
@@ -134,6 +135,11 @@ def why(face: Scripted) -> str:
     return f"{ended.data['why']} | {ended.data['hint']}"
 
 
+def failing(estate: Fleet, name: str) -> None:
+    """Every job there fails; `del` of its `_do` mends it."""
+    estate.hosts[name]._do = lambda command: Outcome(JobState.DONE, 1, "no")  # type: ignore[method-assign]
+
+
 Two = Callable[..., tuple[Machine, Machine]]
 
 
@@ -141,7 +147,7 @@ def test_a_run_that_broke_on_one_machine_is_gone_on_with_from_another(
     estate: Fleet, two: Two, root: Path
 ) -> None:
     alice, bob = two(ROLL)
-    estate.hosts["h3"]._do = lambda command: Outcome(JobState.DONE, 1, "no")  # type: ignore[method-assign]
+    failing(estate, "h3")
     code, _ = alice.types("run", "approve", "quit")
     assert code == Exit.FAILED
     ran = {name: list(h.ran) for name, h in estate.hosts.items()}
@@ -292,6 +298,32 @@ def test_a_debt_somebody_else_left_is_found_and_keeps_a_run_from_ending_well(
     with alice.sat_at():
         assert Mission(one, alice.book, "repay").run(Scripted()) == Exit.DONE
     assert len([c for c in host.ran if c == "set open 0"]) == 3
+
+
+def test_a_host_left_out_stays_so_after_debts_were_repaid(estate: Fleet, two: Two) -> None:
+    alice, _ = two(ROLL)
+    failing(estate, "h3")
+    alice.types("run", "approve", "exclude:broken disk")
+    assert alice.types("repay")[0] == Exit.DONE
+    del estate.hosts["h3"]._do
+    code, face = alice.types("resume")
+    assert code == Exit.DONE
+    assert "1 host left out" in why(face)
+    assert face.asked == []
+    assert estate.hosts["h3"].values == {}
+
+
+def test_an_undo_goes_to_the_hosts_that_the_run_left_out_too(estate: Fleet, two: Two) -> None:
+    alice, _ = two(ROLL)
+    alice.types("run", "approve")
+    estate.hosts["h3"].values["a"] = "2"
+    failing(estate, "h3")
+    alice.types("run", "approve", "exclude:broken disk")
+    del estate.hosts["h3"]._do
+    code, face = alice.types("undo", "approve", steps=("roll",))
+    assert code == Exit.DONE
+    assert [h.values for h in estate.hosts.values()] == [{}] * 4
+    assert fold(read_journal(alice.journal)[0]).excluded == {}
 
 
 def test_readers_ask_nobody_for_the_lock_and_write_nothing(

@@ -51,6 +51,25 @@ def test_what_was_granted_for_one_run_is_not_granted_for_the_next() -> None:
     assert fold([*EVENTS, resumed]).step("two").approved
 
 
+def test_what_was_granted_outlives_a_command_that_is_no_run() -> None:
+    """`--resume` goes on with that run, and finds it as it was."""
+    granted = [
+        Event("excluded", 8.0, host="h3", data={"reason": "broken disk"}),
+        Event("waived", 8.0, "two", "h2", data={"id": "disk-low", "reason": "moves in March"}),
+    ]
+    for mode in ("repay", "undo"):
+        other = Event("run_started", 9.0, data={"run": "x", "mode": mode})
+        state = fold([*EVENTS, *granted, other])
+        assert state.excluded == {"h3": "broken disk"}
+        assert state.waived == {("disk-low", "h2"): "moves in March"}
+        assert state.step("two").approved
+    # Once that run cannot be gone on with, it is over.
+    start = next(e for e in EVENTS if e.kind == "start")
+    undo = Event("run_started", 9.0, data={"run": "u", "mode": "undo"})
+    again = Event("run_started", 9.0, data={"run": "u2", "mode": "undo"})
+    assert not fold([*EVENTS, *granted, undo, start, again]).excluded
+
+
 def test_only_an_undo_that_did_something_ends_what_can_be_resumed() -> None:
     undo = Event("run_started", 9.0, data={"run": "u", "mode": "undo"})
     assert fold([*EVENTS, undo]).begun["run"] == RUN
