@@ -87,7 +87,8 @@ class Engine:
         self._locked = False
         self._topic = options.topic
         self._attested = options.attested
-        self._due = about(runbook, options.topic) or self._open(options)
+        self._options = options
+        self._due = about(runbook, options.topic) or self._open()
         self._scout = Scout(site, runbook, recorder, crew)
         self._approval = Approval(site, recorder, self._scout, options.operator, options.hosts)
         self._limited = bool(options.hosts)
@@ -98,12 +99,13 @@ class Engine:
             site, recorder, crew, self._scout, self._approval, lambda: bool(lock and lock.lost)
         )
 
-    def _open(self, options: Options) -> tuple[Step, ...]:
+    def _open(self) -> tuple[Step, ...]:
         """The steps that are due, but for what a step asked for needs and was proved lately.
 
         With another inventory or runbook nothing counts as proved; once a step is gone through
         again, so are those after it. What the inventory waives as a gate is not gone through.
         """
+        options = self._options
         steps = due(self._runbook, options.steps)
         if options.mode not in ("run", "resume") or not options.steps:
             return steps
@@ -114,12 +116,13 @@ class Engine:
             steps = tuple(s for s in steps if s in asked or not gates.waived(self._site, s.id, now))
         now_with = (self._site.digest, self._runbook.digest)
         for number, step in enumerate(steps):
-            known = self._rec.state.step(step.id)
-            proved = gates.fresh(known, now_with, seconds, time.time())
+            state = self._rec.state
+            proved = gates.fresh(state, step.id, now_with, seconds, time.time())
             if step.id in options.steps or not proved:
                 return steps[number:]
+            known = state.step(step.id)
             at = time.strftime("%H:%M", time.localtime(known.ended))
-            text = f"{step.title}: proved at {at}; pmrunbook verify asks again"
+            text = f"{step.title}: {gates.proved(known)} at {at}; pmrunbook verify asks again"
             self._rec.say(text, step=step.id)
         return steps
 
@@ -135,7 +138,9 @@ class Engine:
             for step in self._due:
                 self._step(step)
             while self._taken_in():
-                # Once more through all of it: what is done is found done.
+                # Once more through all of it, and through what was proved without them: what is
+                # done is found done.
+                self._due = self._open()
                 self._scout.begin(self._due)
                 for step in self._due:
                     self._step(step)

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 
 from runbook.model import Runbook, Site, Status, Step
 from runbook.state import RunState, StepState
-from runbook.symbols import span
+from runbook.symbols import count, span
 
 DAY = 86_400.0
+NAMED = 3  # hosts that are named; more are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,26 @@ def limit(site: Site, step: Step) -> float:
     return step.fresh(site) if step.fresh else DAY / 2
 
 
-def fresh(known: StepState, with_: tuple[str, str], seconds: float, now: float) -> bool:
-    """Whether the step stands proved, with this inventory and runbook, and not longer ago."""
+def fresh(state: RunState, step: str, with_: tuple[str, str], seconds: float, now: float) -> bool:
+    """Whether the step stands proved, with this inventory and runbook, and not longer ago.
+
+    A proof without a host says nothing of it: it stands only while that host is left out.
+    """
+    known = state.step(step)
     proved = known.status is Status.OK and known.proved_with == with_
-    return proved and known.ended > now - seconds
+    return proved and not _back(state, known) and known.ended > now - seconds
+
+
+def proved(known: StepState) -> str:
+    """ "proved", or "proved without h3": of which hosts it says nothing."""
+    out = known.proved_without
+    hosts = ", ".join(out) if len(out) <= NAMED else count(len(out), "host")
+    return f"proved without {hosts}" if out else "proved"
+
+
+def _back(state: RunState, known: StepState) -> tuple[str, ...]:
+    """The hosts it was proved without that are not left out any more."""
+    return tuple(host for host in known.proved_without if host not in state.excluded)
 
 
 def gates(runbook: Runbook, site: Site, step: Step, state: RunState) -> tuple[Gate, ...]:
@@ -59,14 +76,22 @@ def gates(runbook: Runbook, site: Site, step: Step, state: RunState) -> tuple[Ga
     found = []
     for need in (s for s in runbook.steps if s.id in step.needs):
         known = state.step(need.id)
-        ok = fresh(known, with_, limit(site, step), now)
+        ok = fresh(state, need.id, with_, limit(site, step), now)
         if not known.ended or known.status is not Status.OK:
             said = f"not proved: {known.status.value}"
         else:
-            said = f"proved at {_clock(known.ended, now)}, {span(now - known.ended)} ago"
-            said += "" if ok else "; too old" if known.proved_with == with_ else "; of another plan"
+            said = f"{proved(known)} at {_clock(known.ended, now)}, {span(now - known.ended)} ago"
+            said += "" if ok else f"; {_stale(state, known, with_)}"
         found.append(Gate(need.id, need.title, ok, said, "" if ok else waived(site, need.id, now)))
     return tuple(found)
+
+
+def _stale(state: RunState, known: StepState, with_: tuple[str, str]) -> str:
+    if known.proved_with != with_:
+        return "of another plan"
+    if back := _back(state, known):
+        return f"{', '.join(back[:NAMED])} not left out any more"
+    return "too old"
 
 
 def data(gate: Gate) -> Mapping[str, object]:

@@ -74,6 +74,8 @@ class StepState:
     planned: Mapping[str, Any] = field(default_factory=dict)
     approved: set[str] = field(default_factory=set)  # digests of actions
     proved_with: tuple[str, str] = ("", "")  # inventory and runbook, where it stands proved
+    proved_without: tuple[str, ...] = ()
+    """Hosts that were left out then: it stands for as long as they are."""
     gates: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # of a held step, by need
     shares: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """What was measured of how agents are spread, by title: `planned`, a part of 1 by server, and
@@ -348,6 +350,7 @@ def _step_done(state: RunState, event: Event, data: Data) -> None:
     with_ = (str(state.begun.get("inventory", "")), str(state.begun.get("runbook", "")))
     proved = step.status is Status.OK and not state.granted(step.id)
     step.proved_with = with_ if proved else ("", "")
+    step.proved_without = tuple(state.excluded) if proved else ()
 
 
 def _asked(state: RunState, event: Event, data: Data) -> None:

@@ -318,8 +318,6 @@ def make(
         Holder("me", "here", "test", run, token=run),
         lambda host: None,
     )
-    options = Options(mode, asked, hosts, "me", topic, attested)
-    engine = Engine(site, runbook, recorder, crew, options, lock, undo.run)
     recorder.emit(
         "run_started",
         run=run,
@@ -332,4 +330,6 @@ def make(
         steps={s.id: s.title for s in steps},
         hosts=[h.name for h in site.hosts],
     )
+    options = Options(mode, asked, hosts, "me", topic, attested)
+    engine = Engine(site, runbook, recorder, crew, options, lock, undo.run)
     return Run(engine, face, recorder, crew, journal, undo, lock)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,27 @@ from runbook.model import (
     Runbook,
     Severity,
     Site,
+    Stage,
     Status,
     Step,
     Verdict,
     Waiver,
 )
+from runbook.ports import JobState, Outcome
 from runbook.state import fold
-from tests.core.estate import NAMES, TWO, Fleet, Run, Scripted, make, reads, setting, site
+from tests.core.estate import (
+    NAMES,
+    ROLL,
+    TWO,
+    Fleet,
+    Run,
+    Scripted,
+    make,
+    reads,
+    setting,
+    site,
+    wants,
+)
 
 BASE = replace(TWO, id="base", title="The base")
 HELD = Step("held", "Move all", "", TWO.reads, needs=("base",), fresh=lambda site: 600.0)
@@ -101,6 +116,109 @@ def test_a_proof_of_another_inventory_is_none(tmp_path: Path) -> None:
     assert state.step("base").status is Status.OK
 
 
+# --- a host that was left out ---------------------------------------------------------------------
+
+A = replace(ROLL, id="aa", title="A")
+B = Step(
+    "bb", "B", "", reads("b"), stages=(Stage("do", "Do", wants("do", "b", "1")),), needs=("aa",)
+)
+MOVES = replace(B, fresh=lambda site: 600.0)
+
+
+@dataclass
+class Runs:
+    """Runs over one estate, each of which goes on from the journal of those before it."""
+
+    folder: Path
+    estate: Fleet = field(default_factory=lambda: Fleet(*NAMES))
+
+    def begin(self, step: Step, *answers: str, mode: str = "run") -> Run:
+        one = replace(site(*NAMES), digest="one")
+        known = {"folder": self.folder, "inventory": "one", "asked": ("bb",), "mode": mode}
+        return make(self.estate, one, A, step, face=Scripted(*answers), **known)  # type: ignore[arg-type]
+
+    def run(self, step: Step, *answers: str, mode: str = "run") -> Run:
+        begun = self.begin(step, *answers, mode=mode)
+        with contextlib.suppress(RunbookError):
+            begun.engine.run()
+        assert begun.journal
+        begun.journal.close()
+        return begun
+
+    @property
+    def values(self) -> list[dict[str, str]]:
+        return [host.values for host in self.estate.hosts.values()]
+
+
+@pytest.fixture
+def left_out(tmp_path: Path) -> Runs:
+    """aa was proved without h3, and the run broke off before bb."""
+    runs = Runs(tmp_path)
+    failed = Outcome(JobState.DONE, 1, "no")
+    runs.estate.hosts["h3"]._do = lambda command: failed  # type: ignore[method-assign]
+    first = runs.run(B, "approve", "exclude:broken disk", "quit")
+    assert started(first) == ["aa", "bb"]
+    del runs.estate.hosts["h3"]._do
+    return runs
+
+
+@pytest.mark.parametrize("step", [B, MOVES])
+def test_while_a_host_stays_left_out_the_chapters_go_on_without_it(
+    left_out: Runs, step: Step
+) -> None:
+    done = left_out.run(step, mode="resume")
+    assert started(done) == ["bb"]
+    assert left_out.estate.hosts["h3"].values == {}
+    texts = [e.data["text"] for e in done.face.events if e.kind == "message"]
+    assert any(text.startswith("A: proved without h3 at ") for text in texts)
+    gates_ = [e.data for e in done.face.events if e.kind == "gate"]
+    assert all(g["ok"] and g["said"].startswith("proved without h3 at ") for g in gates_)
+    assert len(gates_) == (step is MOVES)
+    assert done.recorder.state.step("bb").proved_without == ("h3",)
+
+
+@pytest.mark.parametrize("step", [B, MOVES])
+@pytest.mark.parametrize("how", ["included", "another run"])
+def test_a_proof_without_a_host_is_none_once_that_host_is_back(
+    left_out: Runs, step: Step, how: str
+) -> None:
+    if how == "included":
+        journal = Journal(left_out.folder)
+        journal.append(Event("included", time.time(), host="h3"))
+        journal.close()
+    done = left_out.run(step, mode="resume" if how == "included" else "run")
+    assert started(done) == ["aa", "bb"]
+    assert left_out.values == [{"a": "1", "b": "1"}] * 4
+    assert done.recorder.state.step("aa").proved_without == ()
+
+
+def test_a_host_taken_in_while_the_run_is_at_work_gets_what_was_proved_without_it(
+    left_out: Runs,
+) -> None:
+    done = left_out.begin(MOVES, mode="resume")
+    done.engine.take_in("h3")
+    done.engine.run()
+    assert started(done) == ["bb", "aa", "bb"]
+    assert left_out.values == [{"a": "1", "b": "1"}] * 4
+
+
+def test_a_gate_tells_that_a_host_is_back() -> None:
+    runbook = Runbook("test", "Test", (A, MOVES))
+    proof = [
+        Event("run_started", 1.0, data={"run": "r"}),
+        *(
+            Event("excluded", 2.0, host=h, data={"reason": "down"})
+            for h in ("h1", "h2", "h3", "h4")
+        ),
+        Event("step_done", time.time(), "aa", data={"status": "ok"}),
+    ]
+    here = replace(site(*NAMES), digest="")
+    (gate,) = gates(runbook, here, MOVES, fold(proof))
+    assert gate.ok and gate.said.startswith("proved without 4 hosts at ")
+    (gate,) = gates(runbook, here, MOVES, fold([*proof, Event("included", 3.0, host="h2")]))
+    assert not gate.ok and gate.said.endswith("; h2 not left out any more")
+
+
 def test_the_operator_cannot_wave_a_finding_through(tmp_path: Path) -> None:
     """What the inventory does not waive, with an end, cannot be waived at the keyboard."""
 
@@ -118,8 +236,6 @@ def test_the_operator_cannot_wave_a_finding_through(tmp_path: Path) -> None:
 
 
 def test_what_was_approved_says_how_to_stop_and_go_back() -> None:
-    from runbook.model import Stage
-
     def plan(site: Site, facts: object) -> tuple[object, ...]:
         return (setting("go", NAMES[0], "go", "1"),)
 
