@@ -385,7 +385,7 @@ class Crew:
         """Find out how an action ended whose outcome is not known: by looking, never by repeating.
 
         A job still running is followed to its end. PENDING: it never started. UNKNOWN: only
-        the host's reads can tell now.
+        the host's reads can tell now. RUNNING: nobody can look, so it may be at work.
         """
         if state.action["do"]["kind"] in ("DnsChange", "Human") or self._writers is None:
             return Status.UNKNOWN
@@ -398,7 +398,7 @@ class Crew:
             raise
         except RunbookError as error:
             self.settle(state, Status.UNKNOWN, note=f"nobody can look: {error.what}")
-            return Status.UNKNOWN
+            return Status.RUNNING
 
     def _look(self, state: ActionState, writer: Writer) -> Status:
         outcome = writer.look(state.job)

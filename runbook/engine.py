@@ -15,7 +15,7 @@ from typing import Protocol
 
 from runbook import gates
 from runbook.approval import Approval, SkipStep
-from runbook.crew import ATTEST, Crew, Stopped
+from runbook.crew import Crew, Stopped
 from runbook.doing import Doing, UndoStep
 from runbook.errors import (
     Interrupted,
@@ -27,12 +27,12 @@ from runbook.errors import (
     Waiting,
 )
 from runbook.model import Check, Runbook, Site, Status, Step, Verdict
+from runbook.outcomes import Outcomes
 from runbook.ports import Choice, Question
 from runbook.recorder import Recorder
 from runbook.scout import QUIT, Scout
 from runbook.state import ActionState
 from runbook.symbols import count
-from runbook.undo import PREFIX
 
 
 class Lock(Protocol):
@@ -91,6 +91,7 @@ class Engine:
         self._due = about(runbook, options.topic) or self._open()
         self._scout = Scout(site, runbook, recorder, crew)
         self._approval = Approval(site, recorder, self._scout, options.operator, options.hosts)
+        self._outcomes = Outcomes(site, runbook, recorder, crew)
         self._limited = bool(options.hosts)
         self._acted = False  # whether a step of this run set out to change anything
         self._back: list[str] = []  # hosts to be taken in again
@@ -400,52 +401,7 @@ class Engine:
             return
         for state in self._rec.state.unknown():
             self._take_lock()
-            if self._crew.resolve(state) is Status.UNKNOWN:
-                self._decide(state)
-
-    def _decide(self, state: ActionState) -> None:
-        """Nobody can tell how it ended: does the host, read now, still need it?"""
-        while True:
-            needed = self._needed(state)
-            if needed is False:
-                self._crew.settle(state, Status.OK, note="found done by looking")
-                return
-            if needed and state.id.startswith(PREFIX):
-                self._crew.settle(state, Status.PENDING, note="not taken back yet")
-                return
-            reply = self._rec.ask(_unknown(state, needed))
-            if reply.key == "quit":
-                raise OutcomeUnknown(
-                    f"{state.title}: {state.note}",
-                    host=state.host,
-                    hint="look at the host, then: pmrunbook --resume",
-                )
-            if reply.key == "retry":
-                self._crew.settle(state, Status.PENDING, note="to be done again, says the operator")
-                return
-            if reply.key == "attest":
-                self._crew.take_word(state, reply)
-                return
-            if reply.key == "failed":
-                self._crew.settle(state, Status.FAILED, note=f"says the operator: {reply.text}")
-                return
-            if self._crew.resolve(state) is not Status.UNKNOWN:
-                return
-
-    def _needed(self, state: ActionState) -> bool | None:
-        """Whether an action in the dark is still to be done; None: nobody can tell.
-
-        One that takes another back is done when that other one is needed again.
-        """
-        known = {step.id: step for step in self._runbook.steps}
-        if state.step not in known:
-            return None
-        step = known[state.step]
-        self._scout.refresh(step, self._scout.hosts())
-        if state.id.startswith(PREFIX):
-            again = self._approval.needed(step, state.id.removeprefix(PREFIX), state.host)
-            return None if again is None else not again
-        return self._approval.needed(step, state.id, state.host)
+            self._outcomes.find(state)
 
 
 _AFTER = {
@@ -454,27 +410,6 @@ _AFTER = {
     Stopped: Status.PENDING,
     Waiting: Status.WAITING,
 }
-
-
-def _unknown(state: ActionState, needed: bool | None) -> Question:
-    told = {True: "The host, read again, still needs it.", None: "The hosts do not tell."}
-    choices = (
-        Choice("check", "Look again"),
-        *((Choice("retry", "It may be done again"),) if needed else ()),
-        Choice("failed", "Count it as failed; says why", needs_text=True),
-        Choice("attest", ATTEST, needs_text=True, needs_evidence=True),
-        Choice("shell", f"Shell on {state.host}"),
-        QUIT,
-    )
-    return Question(
-        "unknown",
-        f"{state.host}: {state.title}",
-        f"It was started; {state.note or 'nobody can tell how it ended'}. {told.get(needed, '')}",
-        choices,
-        step=state.step,
-        host=state.host,
-        subject=state,
-    )
 
 
 def due(runbook: Runbook, asked: tuple[str, ...]) -> tuple[Step, ...]:

@@ -41,7 +41,6 @@ from runbook.model import (
     Secret,
     SecretRef,
     Site,
-    Status,
     fingerprint,
 )
 from runbook.ports import Choice, Face, JobState, Question, Writer, Writers
@@ -297,7 +296,7 @@ class Mission:
             return Exit.FAILED, what, f"please report {trace}; then: pmrunbook --resume"
 
     def _perform(self, recorder: Recorder, crew: Crew, lock: Claim | None) -> tuple[Exit, str, str]:
-        undo = Undo(self.runbook, recorder, crew, operator())
+        undo = Undo(self.site, self.runbook, recorder, crew, operator())
         if self.mode == "undo-dry-run":
             self._take_back(undo, dry=True)
             return Exit.DONE, "nothing was changed", self._undoing()
@@ -495,7 +494,9 @@ def _done(state: RunState) -> tuple[Exit, str, str]:
 
 def _repay(recorder: Recorder, crew: Crew) -> tuple[Exit, str, str]:
     """End every temporary state that is still there."""
-    dark = {s.host for s in recorder.state.unknown() if crew.resolve(s) is Status.UNKNOWN}
+    for state in recorder.state.unknown():
+        crew.resolve(state)
+    dark = {state.host for state in recorder.state.unknown()}
     for debt in tuple(recorder.state.debts.values()):
         if debt.host in dark:
             recorder.say(f"nobody can tell how far it is: {debt.title}", "warning", host=debt.host)

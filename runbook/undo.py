@@ -7,6 +7,7 @@ durable job and journalled like every other action, so a broken undo is resumed 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from runbook import shell
@@ -21,10 +22,12 @@ from runbook.model import (
     Risk,
     Runbook,
     Script,
+    Site,
     Stage,
     Status,
     Step,
 )
+from runbook.outcomes import Outcomes
 from runbook.plan import Plan, StagePlan
 from runbook.ports import Choice, Question
 from runbook.recorder import Recorder
@@ -61,6 +64,10 @@ def undo_plan(step: Step, state: RunState) -> Plan:
         actions = tuple(_reverse(a, state, force=False) for a in group)
         stages.append(StagePlan(Stage(name, f"take back {name}", _nothing), actions, ()))
     return Plan(step, tuple(stages))
+
+
+def _leave(host: str) -> Choice:
+    return Choice("exclude", f"Leave {host} as it is, shown", needs_text=True)
 
 
 def _nothing(*_: object) -> tuple[()]:
@@ -125,11 +132,14 @@ def _opposite(past: ActionState, *, force: bool) -> Script | DnsChange | Human:
 class Undo:
     """Takes steps back, with the operator's approval."""
 
-    def __init__(self, runbook: Runbook, recorder: Recorder, crew: Crew, operator: str) -> None:
+    def __init__(
+        self, site: Site, runbook: Runbook, recorder: Recorder, crew: Crew, operator: str
+    ) -> None:
         self._runbook = runbook
         self._rec = recorder
         self._crew = crew
         self._operator = operator
+        self._outcomes = Outcomes(site, runbook, recorder, crew)
         self._left: set[str] = set()  # hosts that stay as they are
 
     def down_to(self, step_id: str, *, dry: bool = False) -> None:
@@ -144,7 +154,8 @@ class Undo:
             if step.id == step_id or self._rec.state.step(step.id).actions
         ]
         for number, step in enumerate(steps):
-            self._resolve(step)
+            if not dry:
+                self._resolve(step)
             try:
                 undo_plan(step, self._rec.state)
             except StateRefuses as error:
@@ -162,7 +173,8 @@ class Undo:
         step = self._step(step_id)
         self._refuse_if_needed(step, gone)
         self._rec.emit("step_started", step.id, title=f"take back: {step.title}")
-        self._resolve(step)
+        if not dry:
+            self._resolve(step)
         plan = undo_plan(step, self._rec.state)
         self._rec.emit("planned", step.id, **plan.summary())
         if dry:
@@ -195,9 +207,20 @@ class Undo:
             raise UsageError(f"there is no step {step_id}", hint=f"steps: {known}") from None
 
     def _resolve(self, step: Step) -> None:
+        """How what was started ended, before any of it is taken back."""
         for state in self._rec.state.unknown():
-            if state.step == step.id:
-                self._crew.resolve(state)
+            if state.step == step.id and state.host not in self._out:
+                self._find(state)
+
+    def _find(self, state: ActionState) -> None:
+        runs = self._rec.state.mode in RUNS
+        way_on = "pmrunbook --resume" if runs else f"pmrunbook undo {state.step}"
+        if reply := self._outcomes.find(state, way_on, _leave(state.host)):
+            self._exclude(state.host, reply.text)
+
+    def _exclude(self, host: str, reason: str) -> None:
+        self._left.add(host)
+        self._rec.emit("excluded", "", host, reason=reason)
 
     def _refuse_if_needed(self, step: Step, gone: Collection[str]) -> None:
         for other in (s for s in self._runbook.steps if s.id not in gone):
@@ -235,13 +258,13 @@ class Undo:
 
     def _settle(self, step: Step, failure: Failure) -> None:
         """Somebody changed the file since, or the host failed: the operator decides."""
-        current: Failure | None = failure
+        current = self._known(step, [failure])
         while current:
             choices = (
                 Choice("retry", "Try again"),
                 Choice("force", "Put back what was there before, over what is there now"),
                 Choice("shell", f"Shell on {current.host}"),
-                Choice("exclude", f"Leave {current.host} as it is, shown", needs_text=True),
+                _leave(current.host),
                 Choice("quit", "Quit; pmrunbook undo goes on"),
             )
             reply = self._rec.ask(
@@ -260,12 +283,23 @@ class Undo:
                     current.note, host=current.host, hint=f"pmrunbook undo {step.id}"
                 )
             if reply.key == "exclude":
-                self._left.add(current.host)
-                self._rec.emit("excluded", "", current.host, reason=reply.text)
+                self._exclude(current.host, reply.text)
                 return
             again = self._actions_from(step, current.action, force=reply.key == "force")
-            failures = self._crew.perform(step.id, again)
-            current = failures[0] if failures else None
+            current = self._known(step, self._crew.perform(step.id, again))
+
+    def _known(self, step: Step, failures: Sequence[Failure]) -> Failure | None:
+        """What of one host's work failed for certain: a job that may be at work is not repeated."""
+        while failures and (action := failures[0].action) and failures[0].status is Status.UNKNOWN:
+            state = self._rec.state.step(step.id).actions[action.id]
+            self._find(state)
+            if action.host in self._out:
+                return None
+            if state.status not in (Status.OK, Status.ATTESTED):
+                return replace(failures[0], status=Status.FAILED, note=state.note)
+            behind = self._actions_from(step, action, force=False)
+            failures = self._crew.perform(step.id, behind)
+        return failures[0] if failures else None
 
     def _actions_from(self, step: Step, failed: Action, *, force: bool) -> Sequence[Action]:
         """The undo that failed and those of the same host and stage that waited behind it."""

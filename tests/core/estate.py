@@ -311,7 +311,7 @@ def make(
         lambda: f"{run}-{next(counter)}",
     )
     runbook = Runbook("test", "Test", steps)
-    undo = Undo(runbook, recorder, crew, "me")
+    undo = Undo(site, runbook, recorder, crew, "me")
     lock = SiteLock(
         lambda: fleet.hosts[site.ca.host],
         site.ca.host,

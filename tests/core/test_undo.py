@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runbook import cli, shell
-from runbook.errors import Exit, RunbookError, StateRefuses
+from runbook.errors import Exit, OutcomeUnknown, RunbookError, StateRefuses, Unreachable
 from runbook.model import (
     Action,
     Compensate,
@@ -30,10 +30,10 @@ from runbook.model import (
     WriteFile,
     plain,
 )
-from runbook.ports import JobState, Outcome
+from runbook.ports import JobState, Outcome, Question, Reply
 from runbook.state import RunState, fold
 from runbook.undo import undo_plan
-from tests.core.estate import Fleet, Run, Scripted, make, reads, site, wants
+from tests.core.estate import FakeHost, Fleet, Run, Scripted, make, reads, site, wants
 
 STEP = Step("step", "Step", "", lambda site, host: ())
 
@@ -237,6 +237,118 @@ def test_an_undo_that_fails_half_way_leaves_the_steps_before_it_alone() -> None:
         run.undo.down_to("one")
     assert estate.hosts["h1"].ran == ["drop three"]
     assert estate.hosts["h1"].values == {"one": "1", "two": "1"}
+
+
+# --- a link that breaks while something is taken back ---------------------------------------------
+
+SET_A, SET_B = wants("do", "a", "1"), wants("do", "b", "1")
+BOTH = Stage("do", "Do", lambda site, facts: (*SET_A(site, facts), *SET_B(site, facts)))
+PAIR = Step("one", "One", "", reads("a", "b"), stages=(BOTH,))
+
+
+def cut(*answers: str) -> tuple[FakeHost, Run]:
+    """Two actions on each host, about to be taken back; the link to h2 breaks behind a job."""
+    estate, run = ran(PAIR)
+    host = estate.hosts["h2"]
+    host.lost_link = True
+    run.face.extend(["approve", *answers])
+    return host, run
+
+
+def silent(job_id: str) -> Outcome:
+    raise Unreachable("does not answer")
+
+
+def asked(run: Run) -> list[str]:
+    return [q.kind for q in run.face.asked[1:]]
+
+
+def test_a_job_that_ended_behind_a_broken_link_is_not_repeated() -> None:
+    host, run = cut()
+    looked = host.look
+
+    def look(job_id: str) -> Outcome:
+        host.lost_link = False
+        return looked(job_id)
+
+    host.look = look  # type: ignore[method-assign]
+    run.undo.run("one")
+    assert asked(run) == ["approve"]  # the host knows
+    assert host.ran == ["drop b", "drop a"]  # and what waited behind it was done
+    assert run.recorder.state.step("one").status is Status.UNDONE
+
+
+def test_what_nobody_can_look_at_is_asked_about_and_never_tried_again() -> None:
+    """Its host may be read meanwhile: what a job at work did not do yet is no reason either."""
+    host, run = cut("check", "check", "quit")
+    host.look = silent  # type: ignore[method-assign]
+    with pytest.raises(OutcomeUnknown) as left:
+        run.undo.run("one")
+    assert left.value.hint == "look at the host, then: pmrunbook --resume"
+    assert asked(run) == ["approve", "unknown", "unknown", "unknown"]
+    keys = {choice.key for choice in run.face.asked[-1].choices}
+    assert keys == {"check", "failed", "attest", "shell", "exclude", "quit"}
+    assert "nobody can look: does not answer" in run.face.asked[-1].body
+    assert host.ran == ["drop b"]
+    assert [a.id for a in run.recorder.state.unknown()] == ["undo:do/h2/b"]
+
+
+def test_looking_again_follows_the_job_and_goes_on() -> None:
+    host, run = cut()
+    looked, host.look = host.look, silent  # type: ignore[method-assign]
+
+    class Mender(Scripted):
+        def ask(self, question: Question) -> Reply:
+            if question.kind == "unknown":
+                host.lost_link, host.look = False, looked  # type: ignore[method-assign]
+            return super().ask(question)
+
+    run.recorder._face = face = Mender("approve", "check")
+    run.undo.run("one")
+    assert [q.kind for q in face.asked] == ["approve", "unknown"]
+    assert host.ran == ["drop b", "drop a"]
+    assert host.values == {}
+
+
+def test_a_job_that_failed_behind_a_broken_link_is_tried_again_only_when_told_to() -> None:
+    host, run = cut("retry")
+    looked = host.look
+
+    def look(job_id: str) -> Outcome:
+        host.lost_link = False
+        del host._do
+        return looked(job_id)
+
+    host._do = lambda command: Outcome(JobState.DONE, 1, "no")  # type: ignore[method-assign]
+    host.look = look  # type: ignore[method-assign]
+    run.undo.run("one")
+    assert asked(run) == ["approve", "failure"]
+    assert run.face.asked[-1].body == "exit 1: no"
+    assert host.ran == ["drop b", "drop b", "drop a"]
+
+
+def test_a_host_left_as_it_is_keeps_what_is_unknown_there() -> None:
+    host, run = cut("exclude:it burned down")
+    host.look = silent  # type: ignore[method-assign]
+    run.undo.run("one")
+    assert host.ran == ["drop b"]
+    assert run.recorder.state.excluded == {"h2": "it burned down"}
+    assert [a.host for a in run.recorder.state.unknown()] == ["h2"]
+
+
+@pytest.mark.parametrize("to", [False, True])
+def test_nothing_is_taken_back_over_a_job_that_nobody_knows_of(to: bool) -> None:
+    estate, run = ran(PAIR)
+    start = next(e for e in run.face.events if e.kind == "start" and e.host == "h2")
+    run.recorder.state.apply(start)
+    estate.hosts["h2"].look = silent  # type: ignore[method-assign]
+    run.face.append("quit")
+    with pytest.raises(OutcomeUnknown):
+        (run.undo.down_to if to else run.undo.run)("one")
+    assert all(host.ran == [] for host in estate.hosts.values())
+    # A look at what would be done asks for nothing.
+    run.undo.run("one", dry=True)
+    assert asked(run) == ["unknown"]
 
 
 @pytest.mark.parametrize("words", [["undo"], ["undo", "a", "--to", "b"]])
