@@ -75,7 +75,7 @@ class Engine:
         crew: Crew,
         options: Options,
         lock: Lock | None = None,
-        undo: Callable[[str], None] | None = None,
+        undo: Callable[[str], int] | None = None,
     ) -> None:
         self._site = site
         self._runbook = runbook
@@ -175,8 +175,10 @@ class Engine:
             self._done(step, Status.SKIPPED, str(skip))
         except UndoStep:
             self._done(step, Status.FAILED, "to be taken back")
-            if self._undo:
-                self._undo(step.id)
+            left = self._undo(step.id) if self._undo else 0
+            if left:
+                what = f"{count(left, 'action')} of step {step.id} not taken back"
+                raise RunbookError(what, hint=f"pmrunbook undo {step.id}") from None
             raise RunbookError(f"step {step.id} was taken back", hint="pmrunbook") from None
         except RunbookError as error:
             self._done(step, _AFTER.get(type(error), Status.FAILED), str(error))

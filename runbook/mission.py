@@ -304,8 +304,8 @@ class Mission:
             lock.take()
             if self.mode == "repay":
                 return _repay(recorder, crew)
-            self._take_back(undo)
-            return Exit.DONE, "taken back", ""
+            left = self._take_back(undo)
+            return _undone(recorder.state, left, self._undoing())
         word = fold(self._read()).attested() if self.mode == "verify" else ()
         options = Options(self.mode, self._steps, self._hosts, operator(), self._topic, word)
         engine = Engine(self.site, self.runbook, recorder, crew, options, lock, undo.run)
@@ -321,11 +321,7 @@ class Mission:
             self._engine = None
         if self.mode == "dry-run":
             return Exit.DONE, "nothing was changed", "pmrunbook"
-        if dark := len(recorder.state.unknown()):
-            return Exit.UNKNOWN, f"{count(dark, 'outcome')} unknown", "pmrunbook --resume"
-        if debts := len(recorder.state.debts):
-            return Exit.FAILED, f"{count(debts, 'debt')} still open", "pmrunbook debts --repay"
-        return _done(recorder.state)
+        return _still_open(recorder.state, "pmrunbook --resume") or _done(recorder.state)
 
     def _way_on(self) -> str:
         return self._undoing() if self.mode == "undo" else "pmrunbook --resume"
@@ -333,10 +329,9 @@ class Mission:
     def _undoing(self) -> str:
         return f"pmrunbook undo {'--to ' if self._down_to else ''}{self._steps[0]}"
 
-    def _take_back(self, undo: Undo, *, dry: bool = False) -> None:
+    def _take_back(self, undo: Undo, *, dry: bool = False) -> int:
         take = undo.down_to if self._down_to else undo.run
-        for step in self._steps:
-            take(step, dry=dry)
+        return sum(take(step, dry=dry) for step in self._steps)
 
     def _begin(self, past: RunState) -> str:
         """The id of this run, or why it may not begin."""
@@ -478,6 +473,24 @@ class Mission:
 def _another(there: SiteJournal, journal: Journal) -> bool:
     """Whether the last run there is not the last one here."""
     return fold(there.events).operator != fold(journal.events).operator
+
+
+def _still_open(state: RunState, way_on: str) -> tuple[Exit, str, str] | None:
+    """What keeps a command that changed something from a clean end, whatever else it did."""
+    if dark := len(state.unknown()):
+        return Exit.UNKNOWN, f"{count(dark, 'outcome')} unknown", way_on
+    if debts := len(state.debts):
+        return Exit.FAILED, f"{count(debts, 'debt')} still open", "pmrunbook debts --repay"
+    return None
+
+
+def _undone(state: RunState, left: int, way_on: str) -> tuple[Exit, str, str]:
+    """An undo that came to its end, with this many actions `left` on hosts it left as they are."""
+    how = f"{count(left, 'action')} not taken back" if left else "taken back"
+    if open_ := _still_open(state, "pmrunbook status"):
+        code, why, hint = open_
+        return code, f"{how}; {why}", way_on if left else hint
+    return (Exit.FAILED, how, way_on) if left else (Exit.DONE, how, "")
 
 
 def _done(state: RunState) -> tuple[Exit, str, str]:

@@ -142,9 +142,10 @@ class Undo:
         self._outcomes = Outcomes(site, runbook, recorder, crew)
         self._left: set[str] = set()  # hosts that stay as they are
 
-    def down_to(self, step_id: str, *, dry: bool = False) -> None:
+    def down_to(self, step_id: str, *, dry: bool = False) -> int:
         """Take back all that was done in `step_id` and after it, the last step first.
 
+        How many actions are not taken back, as of `run`.
         StateRefuses before anything is touched where something on that way cannot be undone.
         """
         first = self._runbook.steps.index(self._step(step_id))
@@ -165,11 +166,16 @@ class Undo:
                     host=error.host,
                     hint=after if number else error.hint,
                 ) from error
-        for number, step in enumerate(steps):
+        return sum(
             self.run(step.id, dry=dry, gone=[s.id for s in steps[:number]] if dry else ())
+            for number, step in enumerate(steps)
+        )
 
-    def run(self, step_id: str, *, dry: bool = False, gone: Collection[str] = ()) -> None:
-        """Take `step_id` back. StateRefuses where a later step stands on it that is not `gone`."""
+    def run(self, step_id: str, *, dry: bool = False, gone: Collection[str] = ()) -> int:
+        """Take `step_id` back; how many actions are not, on hosts that stay as they are.
+
+        StateRefuses where a later step stands on it that is not `gone`.
+        """
         step = self._step(step_id)
         self._refuse_if_needed(step, gone)
         self._rec.emit("step_started", step.id, title=f"take back: {step.title}")
@@ -179,7 +185,7 @@ class Undo:
         self._rec.emit("planned", step.id, **plan.summary())
         if dry:
             self._rec.emit("step_done", step.id, status=Status.SKIPPED.value, why="dry run")
-            return
+            return 0
         if plan.actions:
             self._approve(plan)
         for stage in plan.stages:
@@ -187,12 +193,13 @@ class Undo:
             due = [a for a in stage.actions if a.host not in self._out]
             for failure in self._crew.perform(step.id, due):
                 self._settle(step, failure)
-        left = len(self._rec.state.step(step.id).actions)
+        left = sum(not id_.startswith(PREFIX) for id_ in self._rec.state.step(step.id).actions)
         if left:
             status, why = Status.FAILED, f"{count(left, 'action')} not taken back"
         else:
             status, why = Status.UNDONE, "" if plan.actions else "nothing to take back"
         self._rec.emit("step_done", step.id, status=status.value, why=why)
+        return left
 
     @property
     def _out(self) -> Collection[str]:

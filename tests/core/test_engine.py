@@ -40,6 +40,7 @@ from runbook.model import (
     Verdict,
     Waiver,
 )
+from runbook.ports import JobState, Outcome
 from tests.core.estate import (
     COPY,
     DEBT,
@@ -290,9 +291,7 @@ def test_a_host_rebooted_in_a_job_is_unknown_until_the_operator_decides(tmp_path
     assert estate.hosts["h1"].values == {"a": "1"}
 
 
-def _lost():  # type: ignore[no-untyped-def]
-    from runbook.ports import JobState, Outcome
-
+def _lost() -> Outcome:
     return Outcome(JobState.LOST, note="the host rebooted during the job")
 
 
@@ -396,6 +395,21 @@ def test_a_failed_step_can_be_taken_back_from_the_question() -> None:
     with pytest.raises(RunbookError, match="was taken back"):
         run.engine.run()
     assert all("a" not in h.values for h in estate.hosts.values())
+
+
+def test_a_step_that_was_taken_back_but_for_a_host_is_said_to_be_that() -> None:
+    estate = fleet()
+    host = estate.hosts["h2"]
+    do, no = host._do, Outcome(JobState.DONE, 1, "no")
+    host._do = lambda c: no if c == "drop a" else do(c)  # type: ignore[method-assign]
+    first = Stage("first", "First", wants("first", "a", "1"))
+    step = Step("both", "Both", "", reads("a", "bad"), stages=(first, DEBT.stages[1]))
+    face = Scripted("approve", "undo", "approve", "exclude:broken disk")
+    run = make(estate, site(*NAMES), step, face=face)
+    with pytest.raises(RunbookError, match="1 action of step both not taken back") as left:
+        run.engine.run()
+    assert left.value.hint == "pmrunbook undo both"
+    assert run.recorder.state.step("both").status is Status.FAILED
 
 
 def test_once_the_lock_is_lost_nothing_more_is_started() -> None:

@@ -325,6 +325,52 @@ def test_an_undo_goes_to_the_hosts_that_the_run_left_out_too(estate: Fleet, two:
     assert fold(read_journal(alice.journal)[0]).excluded == {}
 
 
+def test_an_undo_that_left_something_does_not_end_well(estate: Fleet, two: Two) -> None:
+    alice, _ = two(ROLL)
+    alice.types("run")
+    failing(estate, "h2")
+    code, face = alice.types("undo", "approve", "exclude:broken disk", steps=("roll",))
+    assert code == Exit.FAILED
+    assert why(face) == "1 action not taken back | pmrunbook undo roll"
+    code, face = alice.types("undo", "approve", "exclude:x", steps=("roll",), down_to=True)
+    assert why(face) == "1 action not taken back | pmrunbook undo --to roll"
+    del estate.hosts["h2"]._do
+    code, face = alice.types("undo", steps=("roll",))
+    assert (code, why(face)) == (Exit.DONE, "taken back | ")
+    assert estate.hosts["h2"].values == {}
+
+
+def test_an_undo_whose_outcome_is_unknown_says_so(estate: Fleet, two: Two) -> None:
+    def silent(job_id: str) -> Outcome:
+        raise Unreachable("does not answer", host="h2")
+
+    alice, _ = two(ROLL)
+    alice.types("run")
+    estate.hosts["h2"].lost_link = True
+    estate.hosts["h2"].look = silent  # type: ignore[method-assign]
+    code, face = alice.types("undo", "approve", "quit", steps=("roll",))
+    assert code == Exit.UNKNOWN
+    assert why(face).endswith("| look at the host, then: pmrunbook undo roll")
+    code, face = alice.types("undo", "exclude:away", "approve", steps=("roll",))
+    assert code == Exit.UNKNOWN
+    assert why(face) == "1 action not taken back; 1 outcome unknown | pmrunbook undo roll"
+    assert estate.hosts["h2"].ran == ["set a 1", "drop a"]
+
+
+def test_an_undo_does_not_end_well_while_a_debt_is_open(estate: Fleet, two: Two) -> None:
+    one = replace(HERE, hosts=HERE.hosts[:1])
+    alice, _ = two(ROLL, replace(DEBT, stages=DEBT.stages[:1]))
+    host = estate.hosts["h1"]
+    do, stuck = host._do, Outcome(JobState.DONE, 1, "stuck")
+    host._do = lambda c: stuck if c == "set open 0" else do(c)  # type: ignore[method-assign]
+    with alice.sat_at():
+        assert Mission(one, alice.book, "run").run(Scripted()) == Exit.FAILED
+        face = Scripted()
+        assert Mission(one, alice.book, "undo", steps=("roll",)).run(face) == Exit.FAILED
+    assert why(face) == "taken back; 1 debt still open | pmrunbook debts --repay"
+    assert host.values == {"open": "1"}
+
+
 def test_readers_ask_nobody_for_the_lock_and_write_nothing(
     estate: Fleet, two: Two, root: Path
 ) -> None:
