@@ -70,19 +70,30 @@ def _end(records: Sequence[Line], seq: int, digest: str, path: Path) -> list[str
     return []
 
 
-def compare(here: Sequence[Line], there: Sequence[Line]) -> tuple[list[str], str]:
-    """What of a journal is not as the site's copy has it; and what it says that is no fault."""
+def compare(here: Sequence[Line], there: Sequence[Line], me: str) -> tuple[list[str], str]:
+    """What of a journal is not as the site's copy has it; and what it says that is no fault.
+
+    `me` is who types here, and where: what they added to the copy was written here before.
+    """
     for ours, theirs in zip(here, there, strict=False):
         if ours.digest != theirs.digest:
             kind = f"{theirs.event.kind} there, {ours.event.kind} here"
             return [f"record {ours.seq} is another than on the site ({kind})"], ""
     if len(here) >= len(there):
         return [], f"the site has {len(there)} of {count(len(here), 'record')}"
-    first = there[len(here)]
-    more = count(len(there) - len(here), "record")
-    if first.event.kind == "run_started":
-        who = first.event.data.get("operator", "somebody")
-        return [], f"{who} went on from here: the site has {more} more"
+    beyond = there[len(here) :]
+    authors = [_author(line) for line in beyond]
+    more = count(len(beyond), "record")
+    if authors[0] and me not in authors:
+        return [], f"{authors[0]} went on from here: the site has {more} more"
+    whose = f", {me} wrote some of them" if me in authors else ""
+    seq = beyond[0].seq
     return [
-        f"record {first.seq} and what follows are gone from the end: the site has {more} more"
+        f"record {seq} and what follows are gone from the end: the site has {more} more{whose}"
     ], ""
+
+
+def _author(line: Line) -> str:
+    """Who a record says wrote it: those that begin a run, or stand beside one, all say so."""
+    data = line.event.data
+    return str(data.get("operator") or data.get("by") or "")

@@ -264,9 +264,9 @@ def _command(args: argparse.Namespace, arguments: list[str]) -> int:
         return command(args, site)
     if args.topic == "verify" and args.what == "journal":
         from runbook.handover import verify_journal
-        from runbook.mission import load_runbook
+        from runbook.mission import load_runbook, operator
 
-        return verify_journal(site, load_runbook(args.runbook).lock_host(site))
+        return verify_journal(site, load_runbook(args.runbook).lock_host(site), operator())
     return _mission(args, site)
 
 

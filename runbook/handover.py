@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from runbook import lock
 from runbook.audit import audit, compare
 from runbook.errors import Exit, Interrupted, RunbookError, StateRefuses
-from runbook.journal import GENESIS, Journal, Line, digests, parse, site_folder
+from runbook.journal import GENESIS, Journal, Line, digests, head_file, parse, site_folder
 from runbook.journal import read as written
 from runbook.model import Event, Read, Reading, Site
 from runbook.secrets import Secrets
@@ -144,8 +144,11 @@ def _there(site: Site, host: str) -> SiteJournal | None:
         hosts.close()
 
 
-def verify_journal(site: Site, host: str) -> int:
-    """Tell what is wrong with this machine's journal, by itself and against the site's copy."""
+def verify_journal(site: Site, host: str, me: str) -> int:
+    """Tell what is wrong with this machine's journal, by itself and against the site's copy.
+
+    `me` is who types here, and where, as the records say it.
+    """
     path = site_folder(site.name) / "journal.jsonl"
     there, trouble = None, ""
     try:
@@ -160,8 +163,12 @@ def verify_journal(site: Site, host: str) -> int:
     if not here.faults:
         _tell(True, f"{count(len(here.records), 'record')}, none changed, removed or moved")
     ok: bool | None = not here.faults
+    if here.records and not head_file(path).exists():
+        name = head_file(path).name
+        _tell(None, f"{name} is gone: what the site was not told of may be gone from the end")
+        ok = ok and None
     if there:
-        faults, note = compare(here.records, there.records)
+        faults, note = compare(here.records, there.records, me)
         for fault in faults:
             _tell(False, fault)
         if note:

@@ -526,6 +526,13 @@ def test_an_undo_is_shown_on_any_machine(estate: Fleet, two: Two) -> None:
     assert all("a" not in host.values for host in estate.hosts.values())
 
 
+def verified(machine: Machine, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    capsys.readouterr()
+    with machine.sat_at():
+        code = handover.verify_journal(HERE, "h1", machine.who)
+    return code, capsys.readouterr().out
+
+
 @pytest.mark.parametrize("harm", ["none", "cut", "forge", "no copy"])
 def test_verify_journal_holds_a_machines_journal_against_the_sites(
     estate: Fleet, two: Two, root: Path, harm: str, capsys: pytest.CaptureFixture[str]
@@ -548,10 +555,7 @@ def test_verify_journal_holds_a_machines_journal_against_the_sites(
             forged.close()
         case "no copy":
             (root / "site" / "journal.jsonl").unlink()
-    capsys.readouterr()
-    with alice.sat_at():
-        code = handover.verify_journal(HERE, "h1")
-    out = capsys.readouterr().out
+    code, out = verified(alice, capsys)
     assert code == (Exit.DONE if harm == "none" else Exit.FAILED)
     assert {
         "none": "the site has",
@@ -560,3 +564,60 @@ def test_verify_journal_holds_a_machines_journal_against_the_sites(
         "no copy": "unknown  not compared: h1 has no copy",
     }[harm] in out
     assert f"passed   {len(lines) - 2 * (harm == 'cut')} records, none changed" in out
+
+
+@pytest.mark.parametrize("left", ["a run", "nothing"])
+def test_verify_journal_misses_the_runs_of_whoever_types_here(
+    estate: Fleet, two: Two, left: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is cut where a run ends looks like a machine that was away meanwhile."""
+    alice, bob = two(ROLL)
+    alice.types("run")
+    whole = alice.journal.read_bytes()
+    estate.hosts["h3"].values.clear()
+    bob.types("run", "approve")
+    code, out = verified(alice, capsys)
+    assert (code, "bob@desk7 went on from here" in out) == (Exit.DONE, True)
+    estate.hosts["h3"].values.clear()
+    alice.types("run", "approve")
+    if left == "nothing":
+        alice.journal.unlink()
+    else:
+        alice.journal.write_bytes(whole)
+    head_file(alice.journal).unlink()
+    code, out = verified(alice, capsys)
+    assert code == Exit.FAILED
+    assert "what follows are gone from the end: the site has" in out
+    assert "alice@laptop wrote some of them" in out
+    assert ("journal.head is gone" in out) == (left == "a run")
+
+
+def test_verify_journal_knows_what_another_wrote_beside_a_run(
+    estate: Fleet, two: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alice, bob = two(ROLL)
+    alice.types("run")
+    estate.hosts["h3"].values.clear()
+    bob.types("run", "approve")
+    for file in (alice.journal, head_file(alice.journal)):  # taken up
+        file.write_bytes((bob.journal.parent / file.name).read_bytes())
+    with bob.sat_at():
+        Mission(HERE, bob.book, "run").include("h3")
+    estate.hosts["h3"].values.clear()
+    bob.types("run", "approve")
+    code, out = verified(alice, capsys)
+    assert (code, "bob@desk7 went on from here" in out) == (Exit.DONE, True)
+
+
+def test_verify_journal_tells_that_its_head_was_removed(
+    two: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The site has all of it; what it was not told of, nobody knows."""
+    alice, _ = two(ROLL)
+    alice.types("run")
+    head_file(alice.journal).unlink()
+    code, out = verified(alice, capsys)
+    assert code == Exit.FAILED
+    assert "unknown  journal.head is gone" in out
+    alice.types("run")
+    assert verified(alice, capsys)[0] == Exit.DONE

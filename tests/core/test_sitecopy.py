@@ -367,7 +367,7 @@ def test_the_site_tells_a_history_that_was_made_anew(tmp_path: Path, there: Path
     assert here.faults == ()  # its own hashes fit
     found = handover.look(host.read)
     assert found
-    faults, _ = compare(here.records, found.records)
+    faults, _ = compare(here.records, found.records, "alice@laptop")
     assert faults == ["record 2 is another than on the site (start there, message here)"]
 
 
@@ -385,10 +385,10 @@ def test_the_site_tells_what_is_gone_from_the_end_from_who_went_on(tmp_path: Pat
     head_file(path).unlink()  # whoever cut it off took that as well
     here = audit(path)
     assert here.faults == ()
-    faults, _ = compare(here.records, found.records)
+    faults, _ = compare(here.records, found.records, "alice@laptop")
     assert faults == ["record 3 and what follows are gone from the end: the site has 1 record more"]
     later = audit_of(tmp_path / "later", started(), action(2), some(3), started("r", "bob@desk7"))
-    assert compare(found.records, later) == (
+    assert compare(found.records, later, "alice@laptop") == (
         [],
         "bob@desk7 went on from here: the site has 1 record more",
     )
