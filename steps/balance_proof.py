@@ -5,7 +5,7 @@ Servers count for themselves, from the moment they are told to look: no clock bu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +15,7 @@ from runbook.model import (
     Compensate,
     Debt,
     Facts,
+    Finding,
     Later,
     Nothing,
     Planned,
@@ -40,6 +41,7 @@ from .balance_agents import (
     unlikely_ones,
 )
 from .balance_config import STAYS
+from .catalogue import found
 from .compiler_start import starting
 from .layout import Seen, see, unknown
 from .shellwords import assignments
@@ -145,14 +147,14 @@ class Rounds:
         return tuple(s for s in self.due(site, facts) if n == 1 or self._none(site, s))
 
     def stages(self, runs: str, counts: str) -> tuple[Stage, ...]:
-        found = [Stage(self.spread, runs, self.runs), Stage(self.counted, counts, self.count)]
+        stages = [Stage(self.spread, runs, self.runs), Stage(self.counted, counts, self.count)]
         for n in range(2, ROUNDS + 1):
             plans = (partial(plan, n=n) for plan in (self.settle, self.runs, self.count))
             waits = f"{_nth(self.spread, n)}-wait"
             ids = (waits, _nth(self.spread, n), _nth(self.counted, n))
             titles = ("Agents may go elsewhere", f"{runs}, once more", counts)
-            found += [Stage(*about) for about in zip(ids, titles, plans, strict=True)]
-        return tuple(found)
+            stages += [Stage(*about) for about in zip(ids, titles, plans, strict=True)]
+        return tuple(stages)
 
 
 def _nth(stage: str, n: int) -> str:
@@ -164,8 +166,8 @@ def _nth(stage: str, n: int) -> str:
 
 def _unproved(site: Site, facts: Facts) -> tuple[Seen, ...]:
     """The servers that were not seen to compile for agents that came this way."""
-    found = (Seen(n, facts) for n in expected_ones(site, facts) if facts.reachable(n))
-    return tuple(s for s in found if s.puppetserver and not proved(site, s, SPREAD))
+    seen = (Seen(n, facts) for n in expected_ones(site, facts) if facts.reachable(n))
+    return tuple(s for s in seen if s.puppetserver and not proved(site, s, SPREAD))
 
 
 def look(site: Site, facts: Facts) -> Planned:
@@ -217,14 +219,14 @@ def spread_check(site: Site, facts: Facts) -> tuple[Check, ...]:
         if idle:
             said = f"{', '.join(idle)} was not seen to compile for them"
             return Verdict(False, said, "pmrunbook --step cutover")
-        found = shares(site, facts)
-        total = sum(n for _, _, n in found) or 1
+        measured = shares(site, facts)
+        total = sum(n for _, _, n in measured) or 1
         said = ", ".join(
-            f"{name} {n / total:.0%} ({share:.0%} planned)" for name, share, n in found
+            f"{name} {n / total:.0%} ({share:.0%} planned)" for name, share, n in measured
         )
         if left := unlikely_ones(site, facts):
             said += f"; {', '.join(left)}: too small a share of these runs to be sure of"
-        return Verdict(True, said, shares=found)
+        return Verdict(True, said, shares=measured)
 
     if not wanted:
         return ()
@@ -244,6 +246,14 @@ def victim(site: Site, facts: Facts) -> Seen | None:
         if len(pool.members) > 1 and mine and facts.reachable(mine[-1]):
             return Seen(mine[-1], facts)
     return None
+
+
+def undrilled(site: Site) -> Iterator[Finding]:
+    """Nobody tries whether agents do without a server, and why."""
+    if not about(site).get("drill", True):
+        yield found("no-drill", "", "the inventory declines it (load_balancing.drill: false)")
+    elif all(len(pool.members) < 2 for pool in pools(site)):
+        yield found("no-drill", "", "no pool has a second server to stand in")
 
 
 def _due(site: Site, facts: Facts) -> Seen | None:
@@ -337,12 +347,10 @@ BACK_ROUNDS = Rounds(
 
 
 def drill_check(site: Site, facts: Facts) -> tuple[Check, ...]:
-    """One server was stopped, agents ran on, and it came back; or nobody tried that, and why."""
-    if not about(site).get("drill", True):
-        return (_undrilled("the inventory declines it (load_balancing.drill: false)"),)
+    """One server was stopped, agents ran on, and it came back; or it is declined."""
     seen = victim(site, facts)
     if seen is None:
-        return (_undrilled("no pool has a second server that could be stopped"),)
+        return ()
     asked = (seen.name, reads.proofs(site))
 
     def judge(facts: Facts) -> Verdict:
@@ -353,11 +361,6 @@ def drill_check(site: Site, facts: Facts) -> tuple[Check, ...]:
         return Verdict(good, said, "pmrunbook --step cutover")
 
     return (Check("drill/done", f"agents do not need {seen.name}", judge, (asked,)),)
-
-
-def _undrilled(why: str) -> Check:
-    title = "no drill: it was not tried whether agents do without a server"
-    return Check("drill/none", title, lambda _: Verdict(True, why))
 
 
 # --- new agents -----------------------------------------------------------------------------------

@@ -965,6 +965,13 @@ KINDS = {
             "load_balancing, or leave it so: the smallest one decides what the pool can bear.",
         ),
         Kind(
+            "no-drill",
+            NOTE,
+            "a server that is stopped once, to see that agents run on",
+            "It is not known whether agents do without a server: whoever reads the report should "
+            "know that. load_balancing: {drill: true} tries it.",
+        ),
+        Kind(
             "headers-believed",
             BLOCKER,
             "a Puppet Server that knows agents by their certificates",

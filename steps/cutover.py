@@ -36,6 +36,7 @@ def findings(site: Site, facts: Facts) -> tuple[Finding, ...]:
         *balance_gates.findings(site, facts),
         *balance_proxy.down(site, facts),
         *balance_agents.findings(site, facts),
+        *balance_proof.undrilled(site),
     )
 
 
