@@ -23,7 +23,7 @@ NAMED = ("round-robin", "tcp-proxy", "tls-proxy", "hardware")
 PROXIES = ("tcp-proxy", "tls-proxy")
 TRIAL = "pmrunbook"
 """Below a pool's domain: where its records are tried before anybody's domain has them."""
-LOW = 60  # seconds: what a TTL is lowered to while agents are moved
+LOW = 60  # seconds: what a TTL is lowered to, at most, while agents are moved
 TTL = 300  # seconds, where the inventory says nothing
 MARK = "pmrunbook: until the cut-over"
 UNASKED = "not asked"
@@ -47,6 +47,11 @@ def proxy(site: Site) -> str:
 def ttl(site: Site) -> int:
     """Seconds others may keep the pool's records when all is done."""
     return int(about(site).get("ttl", TTL))
+
+
+def low(site: Site) -> int:
+    """Seconds others may keep them while agents are moved: less than in the end, to be raised."""
+    return max(1, min(LOW, ttl(site) - 1))
 
 
 def names(site: Site) -> tuple[str, ...]:

@@ -32,13 +32,13 @@ from runbook.symbols import count
 
 from . import ca_name, reads
 from .balance import (
-    LOW,
     UNASKED,
     Wanted,
     alias,
     answer,
     ca_records,
     full,
+    low,
     names,
     pool_names,
     pool_records,
@@ -115,7 +115,7 @@ def change(
     if not updatable(site):
         return None  # asked for, all records at once: see `ask`
     # What agents' names lead to was lowered before: the plan says so from the beginning.
-    before_ttl = min(got.ttl, LOW) if risk is Risk.CUTOVER else got.ttl
+    before_ttl = min(got.ttl, low(site)) if risk is Risk.CUTOVER else got.ttl
     if got.records and risk is Risk.CHANGE:
         risk = Risk.DESTRUCTIVE  # a record that is there sends agents somewhere already
     zone = ca_name.zone_of(site, facts, want.name)
@@ -152,8 +152,8 @@ def ask(site: Site, facts: Facts, stage: str, wants: tuple[Wanted, ...], risk: R
     there = [replace(w, records=now(site, facts, w).records) for w in missing]
     what = ", ".join(dict.fromkeys(w.name for w in missing))
     text = (
-        f"Change the zone on {where}:\n\n{_zone_lines(there, missing, LOW)}\n"
-        f"Lower the TTL of what is replaced to {LOW} one old TTL before, and raise it to "
+        f"Change the zone on {where}:\n\n{_zone_lines(there, missing, low(site))}\n"
+        f"Lower the TTL of what is replaced to {low(site)} one old TTL before, and raise it to "
         f"{ttl(site)} when all is done: back is as quick as it is low."
     )
     old = (
@@ -230,7 +230,7 @@ def pool(site: Site, facts: Facts) -> Planned:
     there = tuple(w for w in wants if now(site, facts, w).records)
     new = tuple(w for w in wants if w not in there)
     return (
-        *_changes(site, facts, "records", there, LOW, Risk.CUTOVER),
+        *_changes(site, facts, "records", there, low(site), Risk.CUTOVER),
         *_changes(site, facts, "records", new, ttl(site), Risk.CUTOVER),
         *ask(site, facts, "records", wants, Risk.CUTOVER),
     )
@@ -244,7 +244,7 @@ def try_records(site: Site, facts: Facts) -> Planned:
     """The records where nobody asks for them, so that a canary can; they go again in the end."""
     actions: list[Action | Later] = []
     for want in trial_records(site, facts) if not published(site, facts) else ():
-        made = change(site, facts, "trial", want, LOW, Risk.CHANGE)
+        made = change(site, facts, "trial", want, low(site), Risk.CHANGE)
         if isinstance(made, Action):
             title = f"the records of {want.name}, for a trial"
             made = replace(made, opens=Debt(_try_debt(want), title, _gone(site, facts, want)))
@@ -259,10 +259,10 @@ def _gone(site: Site, facts: Facts, want: Wanted) -> DnsChange:
         zone=ca_name.zone_of(site, facts, want.name),
         name=want.name,
         rtype=want.rtype,
-        ttl=LOW,
+        ttl=low(site),
         records=(),
         before=want.records,
-        before_ttl=LOW,
+        before_ttl=low(site),
     )
 
 
@@ -286,7 +286,7 @@ def end_trial(site: Site, facts: Facts) -> Planned:
 
 def switch(site: Site, facts: Facts) -> Planned:
     """The names that agents call lead the new way: from here on everybody's."""
-    return _of(site, facts, "switch", wanted(site, facts), LOW, Risk.CUTOVER)
+    return _of(site, facts, "switch", wanted(site, facts), low(site), Risk.CUTOVER)
 
 
 def _of(
@@ -339,21 +339,21 @@ def lower(site: Site, facts: Facts) -> Planned:
     actions = []
     for want in _leading(site, facts):
         got = now(site, facts, want)
-        if not got.records or got.ttl <= LOW or same(want, got):
+        if not got.records or got.ttl <= low(site) or same(want, got):
             continue
-        title = f"lower the TTL of {want.name} {want.rtype} from {got.ttl} s to {LOW} s"
-        back = _set_ttl(site, facts, want, LOW, got.ttl)
+        title = f"lower the TTL of {want.name} {want.rtype} from {got.ttl} s to {low(site)} s"
+        back = _set_ttl(site, facts, want, low(site), got.ttl)
         actions.append(
             Action(
                 id=f"ttl/{site.ca.host}/{want.rtype}-{want.name}",
                 host=site.ca.host,
                 title=title,
-                do=_set_ttl(site, facts, want, got.ttl, LOW),
+                do=_set_ttl(site, facts, want, got.ttl, low(site)),
                 undo=Restore(),
                 opens=Debt(_debt(want), f"the TTL of {want.name} {want.rtype}", back),
                 diff="".join(
                     f"{sign}{want.name}. {seconds} IN {want.rtype}\n"
-                    for sign, seconds in (("-", got.ttl), ("+", LOW))
+                    for sign, seconds in (("-", got.ttl), ("+", low(site)))
                 ),
             )
         )
@@ -372,7 +372,7 @@ def raise_(site: Site, facts: Facts) -> Planned:
                 id=f"ttl-back/{site.ca.host}/{want.rtype}-{want.name}",
                 host=site.ca.host,
                 title=f"raise the TTL of {want.name} {want.rtype} to {ttl(site)} s",
-                do=_set_ttl(site, facts, want, min(got.ttl or LOW, LOW), ttl(site)),
+                do=_set_ttl(site, facts, want, min(got.ttl or low(site), low(site)), ttl(site)),
                 undo=Restore(),
                 repays=_debt(want),
             )
@@ -436,7 +436,9 @@ def _remembered(site: Site, facts: Facts, wants: tuple[Wanted, ...]) -> float:
     """Seconds until resolvers forget what these records were; not more than are waited for it."""
     ttls = [got.ttl for w in wants if (got := now(site, facts, w)).records]
     # One that was lowered just now may be remembered for as long as it was before.
-    return REMEMBERED if any(t <= LOW for t in ttls) else min(max(ttls, default=0), REMEMBERED)
+    return (
+        REMEMBERED if any(t <= low(site) for t in ttls) else min(max(ttls, default=0), REMEMBERED)
+    )
 
 
 def resolved(site: Site, facts: Facts) -> tuple[Check, ...]:

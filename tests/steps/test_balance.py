@@ -114,6 +114,17 @@ def test_the_name_leads_to_the_proxy_and_its_ttl_is_a_debt_until_the_end() -> No
     assert (change(high).ttl, high.repays) == (300, low.opens.id)
 
 
+def test_a_ttl_that_ends_as_low_as_others_begin_is_raised_all_the_same() -> None:
+    """Else nothing would repay the debt but what was there before."""
+    quick = site(ttl=60.0)
+    (low,) = actions(balance_dns.lower(quick, Facts(answers=BEFORE)))
+    moved = {**BEFORE, Query(NAME, "A", SERVER): Answer(("192.0.2.41",), change(low).ttl)}
+    (high,) = actions(balance_dns.raise_(quick, Facts(answers=moved)))
+    assert (change(high).ttl, high.repays) == (60, low.opens and low.opens.id)
+    done = {**BEFORE, Query(NAME, "A", SERVER): Answer(("192.0.2.41",), 60)}
+    assert balance_dns.raise_(quick, Facts(answers=done)) == ()
+
+
 def test_what_was_shown_at_the_beginning_is_what_is_done_in_the_end() -> None:
     """The plan is approved before the TTL is lowered: its digests must not move with that."""
     first = Facts(answers=BEFORE)
