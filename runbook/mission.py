@@ -145,9 +145,9 @@ class Mission:
     def shell(self, host: str, start: Callable[[list[str]], int]) -> int:
         from runbook.terminal import shell_command
 
-        argv = shell_command(self.site.host(host))
-        self._note("shell_started", host, operator=operator())
-        code = start(argv)
+        with shell_command(self.site.host(host)) as argv:
+            self._note("shell_started", host, operator=operator())
+            code = start(argv)
         self._note("shell_ended", host, exit=code)
         return code
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
-from runbook.errors import Interrupted, Waiting
+from runbook.errors import Interrupted, RunbookError, Waiting
 from runbook.grid import Cell, grid
 from runbook.model import Event, Status, plain
 from runbook.ports import Question, Reply
@@ -281,7 +281,10 @@ class Plain:
             if question.confirm and choice is first:
                 continue
             if choice.key == "shell" and self.shell:
-                self.shell(question.host, subprocess.call)
+                try:
+                    self.shell(question.host, subprocess.call)
+                except (OSError, RunbookError) as error:  # no ssh here, a bad ssh_config
+                    print(error, file=self._err)
                 continue
             text = evidence = ""
             while choice.needs_text and not text:

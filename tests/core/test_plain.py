@@ -9,7 +9,7 @@ from tempfile import NamedTemporaryFile
 
 import pytest
 
-from runbook.errors import Waiting
+from runbook.errors import UsageError, Waiting
 from runbook.model import Event
 from runbook.plain import Plain
 from runbook.ports import Choice, Question, Reply
@@ -67,6 +67,21 @@ def test_a_word_is_typed_with_its_reason_and_what_shows_it_until_a_dot() -> None
         reply = face.ask(question)
     assert reply == Reply("attest", "by hand", "$ get a\n1")
     assert visits == ["h1"]
+
+
+def test_a_shell_that_cannot_be_started_is_said_and_asked_about_again() -> None:
+    question = replace(FAILED, choices=(*FAILED.choices, Choice("shell", "Shell")))
+    with NamedTemporaryFile("w+") as typed:
+        typed.write("4\n3\n")
+        typed.seek(0)
+        face = Plain(interactive=True, stdin=typed, err=(err := io.StringIO()))
+
+        def shell(host: str, start: object) -> int:
+            raise UsageError("ssh_config is wrong")
+
+        face.shell = shell
+        assert face.ask(question).key == "quit"
+    assert "ssh_config is wrong" in err.getvalue()
 
 
 def test_nobody_attests_without_a_terminal() -> None:

@@ -120,6 +120,13 @@ class Sshd:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(inner, signal.SIGKILL)
 
+    def change_key(self, kind: str = "ed25519") -> None:
+        """As after a reinstallation, or with somebody in the middle."""
+        self.stop()
+        self.key(kind).unlink()
+        Path(f"{self.key(kind)}.pub").unlink()
+        self.start()
+
     def stop(self) -> None:
         if self.process and self.process.poll() is None:
             sessions = children(self.process.pid)

@@ -34,18 +34,11 @@ def nothing_was_sent(daemon: Sshd) -> bool:
     return daemon.asked_for() == []
 
 
-def change_key(daemon: Sshd, kind: str = "ed25519") -> None:
-    daemon.stop()
-    daemon.key(kind).unlink()
-    Path(f"{daemon.key(kind)}.pub").unlink()
-    daemon.start()
-
-
 def test_a_changed_key_on_the_target(world: World) -> None:
     daemon = world.sshd(known=False)
     world.trust("# a comment\n", "\n", daemon.known())
     old = printed(Path(f"{daemon.key()}.pub"))
-    change_key(daemon)
+    daemon.change_key()
     new = printed(Path(f"{daemon.key()}.pub"))
     with pytest.raises(TrustError) as error:
         echo(world.hosts(lambda *_: pytest.fail("asked")), world.host(daemon))
@@ -58,7 +51,7 @@ def test_a_changed_key_on_the_target(world: World) -> None:
 
 def test_a_changed_key_on_a_jump_host(world: World) -> None:
     jump, target = world.sshd(), world.sshd()
-    change_key(jump)
+    jump.change_key()
     before = target.log()
     host = world.host(target, jump=(f"root@127.0.0.1:{jump.port}",))
     with pytest.raises(TrustError, match="CHANGED") as error:
@@ -69,7 +62,7 @@ def test_a_changed_key_on_a_jump_host(world: World) -> None:
 
 def test_a_changed_key_behind_a_jump_host(world: World) -> None:
     jump, target = world.sshd(), world.sshd()
-    change_key(target)
+    target.change_key()
     with pytest.raises(TrustError, match="CHANGED"):
         echo(world.hosts(), world.host(target, jump=(f"root@127.0.0.1:{jump.port}",)))
     assert nothing_was_sent(target) and jump.logins() == 1
@@ -149,7 +142,7 @@ def test_hashed_names(world: World) -> None:
     )
     assert "127.0.0.1" not in world.known_hosts.read_text()
     assert echo(world.hosts(), world.host(daemon)) == "in\n"
-    change_key(daemon)
+    daemon.change_key()
     with pytest.raises(TrustError, match="CHANGED"):
         echo(world.hosts(), world.host(daemon))
 
