@@ -49,6 +49,8 @@ def _options(hop: Hop) -> Iterator[str]:
     files = " ".join(map(_path, identity.files)) or "none"
     yield f"UserKnownHostsFile {files}"
     yield "GlobalKnownHostsFile none"
+    if identity.revoked:
+        yield f"RevokedHostKeys {_word(str(identity.revoked))}"
     if hop.named:
         for key in hop.keys:
             yield f"IdentityFile {_path(Path(key))}"

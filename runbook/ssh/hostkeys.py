@@ -1,7 +1,8 @@
 """Whether a host is who it says: known_hosts as OpenSSH reads it (sshd(8), SSH_KNOWN_HOSTS).
 
 Paramiko's own reader knows neither markers nor patterns nor which line an entry came from, so the
-files are read here: hashed names, `[host]:port`, wildcards, `@cert-authority` and `@revoked`.
+files are read here: hashed names, `[host]:port`, wildcards, `@cert-authority` and `@revoked`, and
+the list that ssh_config names in RevokedHostKeys.
 Host certificates are checked as in OpenSSH's PROTOCOL.certkeys: type, authority, signature,
 validity and principals; one without principals is for nobody.
 """
@@ -14,6 +15,7 @@ import fnmatch
 import hashlib
 import hmac
 import os
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +39,8 @@ _SIGNATURES = {
     "rsa-sha2-512",
     "rsa-sha2-256",
 }  # SHA-1 signatures of an authority are worth nothing
+_KRL = b"SSHKRL\n\0"
+_NO_LIST = "RevokedHostKeys in ssh_config names it; without it nothing is connected."
 _NUMBERS = {"ssh-rsa": 2, "ssh-ed25519": 1}  # fields of the public key; ECDSA has two
 _HOST_CERTIFICATE = 2
 
@@ -108,6 +112,34 @@ def read_entries(files: Sequence[Path]) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
+def read_revoked(file: Path) -> tuple[Entry, ...]:
+    """The keys that a list of revoked ones has; TrustError where that cannot be told.
+
+    A KRL has no lines: `ssh-keygen` asks it, see `_not_in_krl`.
+    """
+    data = _revocations(file)
+    if data.startswith(_KRL):
+        return ()
+    entries = []
+    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
+            continue
+        try:
+            blob = base64.b64decode(fields[1], validate=True)
+        except (IndexError, ValueError):
+            raise TrustError(f"{file}:{number} is no public key", hint=_NO_LIST) from None
+        entries.append(Entry("@revoked", "*", fields[0], blob, f"{file}:{number}"))
+    return tuple(entries)
+
+
+def _revocations(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise TrustError(f"{file} cannot be read: {error.strerror}", hint=_NO_LIST) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The host we mean to reach, and where its key is written."""
@@ -117,6 +149,7 @@ class Identity:
     port: int = 22  # 22 with a HostKeyAlias too: an alias has no port
     files: tuple[Path, ...] = ()
     hashed: bool = False  # HashKnownHosts
+    revoked: Path | None = None  # RevokedHostKeys
 
     @property
     def name(self) -> str:
@@ -126,12 +159,13 @@ class Identity:
     def entries(self) -> tuple[Entry, ...]:
         """The lines about this host: by its name with port, else by the bare name."""
         every = read_entries(self.files)
+        revoked = read_revoked(self.revoked) if self.revoked else ()
         mine = tuple(e for e in every if e.names_host(self.name))
         if mine or self.port == 22:
-            return mine
+            return mine + revoked
         # like OpenSSH: a key known for the host itself is good for another port of it; whatever
         # else is known of the bare name says nothing about this port
-        return tuple(e for e in every if e.names_host(self.address.lower()))
+        return tuple(e for e in every if e.names_host(self.address.lower())) + revoked
 
     def exact(self) -> bool:
         return any(e.names_host(self.name) for e in read_entries(self.files))
@@ -162,6 +196,8 @@ def verify(identity: Identity, blob: bytes, ask: Callable[[str, str], bool]) -> 
     otherwise.
     """
     entries = identity.entries()
+    if identity.revoked:
+        _not_in_krl(identity, identity.revoked, blob)
     key, certificate_says = blob, ""
     keytype = Message(blob).get_text()
     if keytype.endswith(CERT):
@@ -210,12 +246,36 @@ def _changed(identity: Identity, plain: list[Entry], keytype: str, key: bytes) -
 def _not_revoked(identity: Identity, key: bytes, entries: Sequence[Entry]) -> None:
     for entry in entries:
         if entry.marker == "@revoked" and entry.blob == key:
-            raise TrustError(
-                f"the key {fingerprint(key)} of {identity.host} is revoked ({entry.place}). "
-                "Nothing was sent.",
-                host=identity.host,
-                hint="The host needs a new key; do not remove the @revoked line.",
-            )
+            raise _revoked(identity, key, entry.place)
+
+
+def _not_in_krl(identity: Identity, file: Path, blob: bytes) -> None:
+    """A KRL knows certificates by their number, too: `ssh-keygen` reads it, as it wrote it."""
+    if not _revocations(file).startswith(_KRL):
+        return
+    line = f"{Message(blob).get_text()} {base64.b64encode(blob).decode()}\n"
+    try:
+        done = subprocess.run(
+            ["ssh-keygen", "-Q", "-f", str(file), "/dev/stdin"],
+            input=line,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        raise TrustError(f"{file} needs ssh-keygen: {error.strerror}", hint=_NO_LIST) from error
+    if done.returncode and "REVOKED" in done.stdout:
+        raise _revoked(identity, blob, str(file))
+    if done.returncode:
+        raise TrustError(f"{file} cannot be asked: {done.stderr.strip()}", hint=_NO_LIST)
+
+
+def _revoked(identity: Identity, key: bytes, place: str) -> TrustError:
+    return TrustError(
+        f"the key {fingerprint(key)} of {identity.host} is revoked ({place}). Nothing was sent.",
+        host=identity.host,
+        hint="The host needs a new key; it stays revoked.",
+    )
 
 
 def _certified(

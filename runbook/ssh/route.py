@@ -84,6 +84,7 @@ def _hop(name: str, login: Login, said: SSHConfigDict, command: str) -> Hop:
     port = login.port or int(said.get("port", 22))
     user = login.user or said.get("user", "") or getpass.getuser()
     alias = said.get("hostkeyalias", "")
+    revoked = said.get("revokedhostkeys", "none")
     label = name if port == 22 else f"{name}:{port}"
     identity = Identity(
         label if address == name else f"{label} ({address})",
@@ -91,6 +92,7 @@ def _hop(name: str, login: Login, said: SSHConfigDict, command: str) -> Hop:
         22 if alias else port,
         _known_hosts(login, said, address),
         said.get("hashknownhosts", "no").lower() == "yes",
+        None if revoked.lower() == "none" else Path(revoked).expanduser(),
     )
     keys = login.keys or tuple(said.get("identityfile", ()))
     named = bool(keys)

@@ -68,6 +68,16 @@ def test_an_unknown_key_is_refused_and_not_kept(world: World, unknown: int) -> N
     assert way[unknown].asked_for() == [] and world.known_hosts.read_text() == before
 
 
+def test_a_key_that_ssh_config_revokes(world: World) -> None:
+    jump, target = world.sshd(), world.sshd()
+    revoked, config = world.folder / "revoked keys", world.folder / "config"
+    config.write_text(f'RevokedHostKeys "{revoked}"\n')
+    revoked.write_text(jump.public())
+    done = shell(world.host(target, jump=through(jump), ssh_config=str(config)))
+    assert done.returncode == 255 and "revoked by file" in done.stderr
+    assert jump.asked_for() == []
+
+
 def test_what_ssh_config_says_of_every_hop(world: World) -> None:
     target, jump = world.sshd(known=False), world.sshd(known=False)
     folder = world.folder / '100% "own"'

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import base64
+import socket
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runbook.errors import TrustError
+from runbook.errors import Exit, TrustError
 from runbook.model import Host, Read
+from runbook.ports import Job
 from runbook.ssh import Hosts
 from runbook.ssh.hostkeys import Entry, Identity, fingerprint, read_entries, verify
 from tests.ssh.conftest import Sshd, World, children, keygen, wait_for
 
 pytestmark = pytest.mark.ssh
+
+
+SAID = {"changed": "HAS CHANGED", "unknown": "is not known", "revoked": "is revoked"}
 
 
 def echo(hosts: Hosts, host: Host) -> str:
@@ -49,23 +55,82 @@ def test_a_changed_key_on_the_target(world: World) -> None:
     assert nothing_was_sent(daemon)
 
 
-def test_a_changed_key_on_a_jump_host(world: World) -> None:
-    jump, target = world.sshd(), world.sshd()
-    jump.change_key()
-    before = target.log()
-    host = world.host(target, jump=(f"root@127.0.0.1:{jump.port}",))
-    with pytest.raises(TrustError, match="CHANGED") as error:
-        echo(world.hosts(lambda *_: True), host)
-    assert str(jump.port) in str(error.value)
-    assert nothing_was_sent(jump) and target.log() == before
+@pytest.mark.parametrize("at", [0, 1, 2], ids=["first jump", "second jump", "target"])
+@pytest.mark.parametrize("wrong", ["changed", "unknown", "revoked"])
+def test_every_hop_is_verified_before_anything_is_sent_to_it(
+    world: World, wrong: str, at: int
+) -> None:
+    way = [world.sshd(known=(wrong, at) != ("unknown", n)) for n in range(3)]
+    place = str(world.known_hosts)
+    match wrong:
+        case "changed":
+            way[at].change_key()
+            place += f":{at + 1}"
+        case "revoked":
+            world.trust(f"@revoked * {way[at].public()}\n")
+            place += ":4"
+    jumps = tuple(f"root@127.0.0.1:{jump.port}" for jump in way[:-1])
+    with pytest.raises(TrustError, match=SAID[wrong]) as error:
+        echo(world.hosts(), world.host(way[-1], jump=jumps))
+    assert place in f"{error.value} {error.value.hint}"
+    assert str(way[at].port) in str(error.value)
+    assert [daemon.logins() for daemon in way] == [int(n < at) for n in range(3)]
+    assert all(nothing_was_sent(daemon) for daemon in way[at:])
 
 
-def test_a_changed_key_behind_a_jump_host(world: World) -> None:
-    jump, target = world.sshd(), world.sshd()
-    target.change_key()
+def test_a_key_that_changes_during_a_job_is_not_followed(world: World) -> None:
+    daemon = world.sshd()
+    writer = world.hosts().writers().writer(world.host(daemon))
+    go = world.folder / "go"
+    job = Job("j", f"echo on; until [ -e {go} ]; do sleep 0.05; done; echo over", 60)
+    lines: list[str] = []
+    errors: list[TrustError] = []
+
+    def follow() -> None:
+        try:
+            writer.run(job, lines.append, threading.Event())
+        except TrustError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    wait_for(lambda: lines)
+    before = daemon.asked_for()
+    daemon.change_key()
+    thread.join(60)
+    assert [f"{world.known_hosts}:1" in str(error) for error in errors] == [True]
     with pytest.raises(TrustError, match="CHANGED"):
-        echo(world.hosts(), world.host(target, jump=(f"root@127.0.0.1:{jump.port}",)))
-    assert nothing_was_sent(target) and jump.logins() == 1
+        writer.look("j")
+    assert daemon.asked_for() == before
+    world.known_hosts.write_text(daemon.known())  # as its owner confirmed
+    go.touch()
+    assert writer.run(job, lines.append, threading.Event()).exit == 0
+    assert lines == ["on", "on", "over"]
+
+
+def test_a_name_that_leads_to_another_machine_by_now(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = world.sshd(known=False), world.sshd(known=False)
+    world.trust(f"[moves.test]:2222 {old.public()}\n")
+    host = world.host(old, port=2222)
+    host = Host("web1", "moves.test", login=host.login)
+    known = socket.getaddrinfo
+    machine = old
+
+    def resolve(name: str, port: int, **more: Any) -> Any:
+        assert (name, port) == ("moves.test", 2222)
+        return known("127.0.0.1", machine.port, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    hosts = world.hosts(lambda *_: pytest.fail("asked"))
+    assert echo(hosts, host) == "in\n"
+    machine = new
+    old.cut()
+    with pytest.raises(TrustError, match="CHANGED") as error:
+        echo(hosts, host)
+    assert f"{world.known_hosts}:1" in str(error.value) and error.value.exit == Exit.TRUST
+    assert nothing_was_sent(new)
 
 
 @pytest.mark.parametrize("answer", [None, lambda *_: False])
@@ -170,6 +235,43 @@ def test_a_revoked_key(world: World) -> None:
     world.trust(f"@revoked * {daemon.public()}\n")
     with pytest.raises(TrustError, match="revoked"):
         echo(world.hosts(lambda *_: True), world.host(daemon))
+    assert nothing_was_sent(daemon)
+
+
+@pytest.mark.parametrize("krl", [False, True], ids=["text", "krl"])
+def test_the_revoked_keys_of_ssh_config(world: World, krl: bool) -> None:
+    good, bad = world.sshd(), world.sshd()
+    revoked, config = world.folder / "revoked keys", world.folder / "config"
+    config.write_text(f'RevokedHostKeys "{revoked}"\n')
+    revoked.write_text(f"# lost\n{bad.public()} a comment\n")
+    place = f"{revoked}:2"
+    if krl:
+        revoked.unlink()
+        make = ["ssh-keygen", "-q", "-k", "-f", str(revoked), f"{bad.key()}.pub"]
+        subprocess.run(make, check=True)
+        place = str(revoked)
+    hosts = world.hosts(lambda *_: True)
+    assert echo(hosts, world.host(good, ssh_config=str(config))) == "in\n"
+    with pytest.raises(TrustError, match="is revoked") as error:
+        echo(hosts, world.host(bad, "web2", ssh_config=str(config)))
+    assert f"({place})" in str(error.value)
+    assert nothing_was_sent(bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(None, "No such file"), ("no key\n", "revoked:1 is no"), ("SSHKRL\n\0", "cannot be asked")],
+)
+def test_revoked_keys_that_cannot_be_read_are_no_reason_to_trust(
+    world: World, text: str | None, said: str
+) -> None:
+    daemon = world.sshd()
+    revoked, config = world.folder / "revoked", world.folder / "config"
+    config.write_text(f"RevokedHostKeys {revoked}\n")
+    if text:
+        revoked.write_text(text)
+    with pytest.raises(TrustError, match=said):
+        echo(world.hosts(lambda *_: True), world.host(daemon, ssh_config=str(config)))
     assert nothing_was_sent(daemon)
 
 
