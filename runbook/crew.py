@@ -75,6 +75,11 @@ class Failure:
     cause: RunbookError | None = None
     tail: str = ""  # the last lines it said
 
+    @property
+    def distrust(self) -> bool:
+        """Whether a key or a certificate is why: no plan's thresholds are for that."""
+        return isinstance(self.cause, TrustError)
+
 
 class Stopped(Interrupted):
     """The operator wants out: nothing more is started."""
@@ -151,6 +156,11 @@ class Crew:
         if (said := readings.pop(ask.id)).ok and not said.truncated:
             memory.keep(name, said.out.rstrip("\n"))
         return readings
+
+    def distrusted(self, *hosts: str) -> TrustError | None:
+        """Why one of these hosts could not be read, where that is its key."""
+        troubles = (self.troubles.get(host) for host in hosts)
+        return next((t for t in troubles if isinstance(t, TrustError)), None)
 
     # --- performing -------------------------------------------------------------------------------
 
@@ -393,12 +403,15 @@ class Crew:
             self.settle(state, Status.UNKNOWN, note="its host is not in the inventory any more")
             return Status.UNKNOWN
         try:
-            return self._look(state, self._writers.writer(self._site.host(state.host)))
+            status = self._look(state, self._writers.writer(self._site.host(state.host)))
         except (Interrupted, Waiting):
             raise
         except RunbookError as error:
+            self.troubles[state.host] = error
             self.settle(state, Status.UNKNOWN, note=f"nobody can look: {error.what}")
             return Status.RUNNING
+        self.troubles.pop(state.host, None)
+        return status
 
     def _look(self, state: ActionState, writer: Writer) -> Status:
         outcome = writer.look(state.job)

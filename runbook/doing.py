@@ -96,11 +96,14 @@ class Doing:
         for number, group in enumerate(groups):
             # Nobody was asked since: that reading is the one right before.
             read = just if not number and self._rec.asked == asked else frozenset[str]()
-            for failure in self._group(step, stage, group, everybody, read):
+            failures = self._group(step, stage, group, everybody, read)
+            # What is not trusted comes first: a run that ends here ends with that.
+            for failure in sorted(failures, key=lambda f: not f.distrust):
                 if failure.host in self._rec.state.excluded:
                     continue
                 failed.add(failure.host)
                 known = failure.status is Status.FAILED and self._scout.may_exclude(failure.host)
+                known = known and not failure.distrust
                 if known and number and len(failed) <= rollout.max_failures:
                     self._scout.exclude(failure.host, f"failed: {failure.note}"[:300])
                 else:
@@ -195,7 +198,8 @@ class Doing:
                 host = next((h for h, _ in check.reads if h in group), "")
                 more = f" ({verdict.remedy})" if verdict.remedy else ""
                 note = f"{check.title}: {verdict.observed}{more}"
-                result.append(Failure(host, Status.FAILED, note))
+                cause = self._crew.distrusted(*(h for h, _ in check.reads))
+                result.append(Failure(host, Status.FAILED, note, cause=cause))
         return result
 
     # --- after a failure --------------------------------------------------------------------------
@@ -251,6 +255,8 @@ class Doing:
         self._scout.refresh(step, hosts)
         if trouble := self._crew.troubles.get(failure.host):
             return Failure(failure.host, Status.FAILED, trouble.what, failure.action, trouble)
+        if failure.status is Status.UNKNOWN:
+            failure = replace(failure, cause=None)  # why it could not be looked at; now it can
         if state and state.status not in (Status.OK, Status.ATTESTED):
             needed = self._approval.needed(step, state.id, state.host)
             if needed is None or (needed and reply.key != "retry"):
@@ -319,6 +325,8 @@ def _attestation(step: Step, action: Action, needed: bool | None) -> Question:
 
 def _reason(failure: Failure) -> RunbookError:
     """The error a failure ends the run with."""
+    if failure.cause and failure.distrust:
+        return failure.cause  # what became of the action is found out once the host is trusted
     if failure.status is Status.UNKNOWN:
         return OutcomeUnknown(failure.note, host=failure.host, hint="pmrunbook --resume looks")
     if failure.cause:

@@ -287,7 +287,9 @@ class Engine:
             )
             if reply.key == "quit":
                 first = verdicts[bad[0].id]
-                raise RunbookError(f"{bad[0].title}: {first.observed}", hint=first.remedy)
+                distrust = self._crew.distrusted(*(h for c in bad for h, _ in c.reads))
+                failed = RunbookError(f"{bad[0].title}: {first.observed}", hint=first.remedy)
+                raise distrust or failed
             if reply.key == "undo":
                 raise UndoStep
             self._scout.refresh(step, self._scout.hosts())

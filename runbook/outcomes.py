@@ -30,7 +30,8 @@ class Outcomes:
     ) -> Reply | None:
         """Settle how it ended; OutcomeUnknown where the operator quits, to go on by `way_on`.
 
-        A reply that is one of `more` is handed back: it is as unknown as it was.
+        TrustError where the host's key is why nobody can look. A reply that is one of `more` is
+        handed back: it is as unknown as it was.
         """
         while (status := self._crew.resolve(state)) in (Status.UNKNOWN, Status.RUNNING):
             # What is read beside a job that may be at work says nothing of its end.
@@ -44,7 +45,7 @@ class Outcomes:
             reply = self._rec.ask(_question(state, needed, way_on, more))
             match reply.key:
                 case "quit":
-                    raise OutcomeUnknown(
+                    raise self._crew.distrusted(state.host) or OutcomeUnknown(
                         f"{state.title}: {state.note}",
                         host=state.host,
                         hint=f"look at the host, then: {way_on}",

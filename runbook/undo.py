@@ -286,6 +286,8 @@ class Undo:
                 )
             )
             if reply.key == "quit" or current.action is None:
+                if current.cause and current.distrust:
+                    raise current.cause
                 raise RunbookError(
                     current.note, host=current.host, hint=f"pmrunbook undo {step.id}"
                 )
@@ -303,7 +305,7 @@ class Undo:
             if action.host in self._out:
                 return None
             if state.status not in (Status.OK, Status.ATTESTED):
-                return replace(failures[0], status=Status.FAILED, note=state.note)
+                return replace(failures[0], status=Status.FAILED, note=state.note, cause=None)
             behind = self._actions_from(step, action, force=False)
             failures = self._crew.perform(step.id, behind)
         return failures[0] if failures else None

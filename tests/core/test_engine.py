@@ -6,6 +6,7 @@ import contextlib
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -850,6 +851,108 @@ def test_a_job_that_trusts_nobody_ends_the_run_with_its_own_exit_code() -> None:
     run = make(estate, site(*NAMES), step, face=Scripted("approve", "quit"))
     with pytest.raises(TrustError, match="another key"):
         run.engine.run()
+
+
+def distrusting(estate: Fleet, name: str) -> None:
+    """From the end of its next job on, the host shows another key than the known one."""
+    host, run = estate.hosts[name], estate.hosts[name].run
+
+    def refuse(*_: object) -> NoReturn:
+        raise TrustError("known_hosts:3 has another key; nothing was sent", host=name)
+
+    def last(*args: Any) -> NoReturn:
+        run(*args)
+        host.read = host.look = host.run = refuse  # type: ignore[method-assign]
+        refuse()
+
+    host.run = last  # type: ignore[method-assign]
+
+
+def trusting(estate: Fleet, name: str) -> None:
+    for method in ("read", "look", "run"):
+        estate.hosts[name].__dict__.pop(method)
+
+
+def test_a_key_that_changes_under_a_job_ends_the_run_and_leaves_the_outcome_unknown(
+    tmp_path: Path,
+) -> None:
+    estate = fleet()
+    distrusting(estate, "h2")
+    first = make(estate, site(*NAMES), ROLL, face=Scripted("approve", "quit"), folder=tmp_path)
+    with pytest.raises(TrustError, match="known_hosts:3"):
+        first.engine.run()
+    for _ in range(2):
+        assert [a.status for a in first.recorder.state.unknown()] == [Status.UNKNOWN]
+        assert estate.hosts["h4"].ran == []  # of the next batch
+        assert first.journal
+        first.journal.close()
+        first = make(
+            estate, site(*NAMES), ROLL, face=Scripted("quit"), mode="resume", folder=tmp_path
+        )
+        with pytest.raises(TrustError, match="known_hosts:3"):
+            first.engine.run()
+    assert first.journal
+    first.journal.close()
+    trusting(estate, "h2")
+    again = make(estate, site(*NAMES), ROLL, face=Scripted(), mode="resume", folder=tmp_path)
+    again.engine.run()
+    assert again.face.asked == [] and again.recorder.state.unknown() == ()
+    assert [h.ran for h in estate.hosts.values()] == [["set a 1"]] * 4
+
+
+def test_what_is_unknown_once_the_host_is_trusted_again_is_no_matter_of_trust() -> None:
+    estate = fleet()
+    distrusting(estate, "h2")
+    estate.hosts["h2"]._do = lambda _: _lost()  # type: ignore[method-assign]
+
+    class Owner(Scripted):
+        def ask(self, question):  # type: ignore[no-untyped-def]
+            if question.kind == "unknown" and "look" in estate.hosts["h2"].__dict__:
+                trusting(estate, "h2")
+            return super().ask(question)
+
+    run = make(estate, site(*NAMES), ROLL, face=Owner("approve", "check", "quit"))
+    with pytest.raises(OutcomeUnknown):
+        run.engine.run()
+
+
+def test_a_host_that_is_not_trusted_is_within_no_threshold() -> None:
+    """Another that failed in the same batch does not hide it either."""
+    estate = Fleet(*NAMES, "h5")
+    estate.hosts["h2"]._do = lambda c: _failed()  # type: ignore[method-assign]
+    distrusting(estate, "h3")
+    rollout = Rollout(canary=1, batch=4, max_failures=4)
+    run = make(estate, site(*NAMES, "h5", rollout=rollout), ROLL, face=Scripted("approve", "quit"))
+    with pytest.raises(TrustError, match="known_hosts:3"):
+        run.engine.run()
+    assert run.recorder.state.excluded == {}
+
+
+@pytest.mark.parametrize("stage", [True, False], ids=["stage", "step"])
+def test_a_host_that_is_not_trusted_when_the_change_is_proved(stage: bool) -> None:
+    estate = fleet()
+
+    def refuse(reads: object, prelude: str = "") -> NoReturn:
+        raise TrustError("known_hosts:3 has another key; nothing was sent", host="h3")
+
+    def checks(site: Site, facts: Facts) -> tuple[Check, ...]:
+        estate.hosts["h3"].read = refuse  # type: ignore[method-assign]
+        return holds("a", "1")(site, facts)
+
+    roll = Stage("all", "All", wants("all", "a", "1"), *([checks] if stage else []))
+    step = replace(ROLL, stages=(roll,), checks=holds("a", "1") if stage else checks)
+    run = make(estate, site(*NAMES), step, face=Scripted("approve", "quit"))
+    with pytest.raises(TrustError, match="known_hosts:3"):
+        run.engine.run()
+
+
+def test_an_undo_on_a_host_that_is_not_trusted_ends_with_that() -> None:
+    estate = fleet()
+    run = make(estate, site(*NAMES), ROLL, face=Scripted("approve", "approve", "quit"))
+    run.engine.run()
+    distrusting(estate, "h2")
+    with pytest.raises(TrustError, match="known_hosts:3"):
+        run.undo.run("roll")
 
 
 def test_a_host_that_nobody_asked_for_does_not_gate_those_that_were() -> None:
