@@ -368,9 +368,13 @@ def run_plain(mission: Mission, face: Plain) -> int:
         finally:
             done.set()
 
+    def now(*_: object) -> None:
+        face.give_back()
+        os._exit(int(Exit.INTERRUPTED))
+
     def leave(number: int, _frame: object) -> None:
         # The second time at once: the journal is on the disk, and jobs go on where they run.
-        signal.signal(number, lambda *_: os._exit(int(Exit.INTERRUPTED)))
+        signal.signal(number, now)
         face.stopped.set()
         mission.stop()
 

@@ -8,12 +8,13 @@ of the flag.
 
 from __future__ import annotations
 
-import getpass
+import contextlib
 import json
 import os
 import select
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -44,6 +45,10 @@ SAME_LINES = 8
 OUTPUT_EVERY = 1.0  # seconds between two lines of one host's output
 
 
+def _nothing() -> None:
+    pass
+
+
 class Plain:
     """A Face for pipes, logs, screen readers and small terminals."""
 
@@ -72,6 +77,7 @@ class Plain:
         self._ascii = ascii_only(os.environ)
         self._guard = threading.Lock()
         self.stopped = threading.Event()  # set from outside: a question waits no longer
+        self.give_back: Callable[[], None] = _nothing  # the terminal, as it was, from any thread
         self.shell: Callable[[str, Callable[[list[str]], int]], int] | None = None
         self._said: dict[str, float] = {}
         self._retried: set[tuple[str, str]] = set()
@@ -265,7 +271,7 @@ class Plain:
     def _prompt(self, question: Question) -> Reply:
         self._tell(question)
         if question.kind == "secret":
-            return Reply("ok", getpass.getpass("> "))
+            return Reply("ok", self._secret("> "))
         choices = [c for c in question.choices if c.key != "shell" or self.shell]
         while True:
             for number, choice in enumerate(choices, 1):
@@ -300,12 +306,34 @@ class Plain:
             lines.append(line)
         return "\n".join(lines).strip()
 
+    def _secret(self, prompt: str) -> str:
+        """One line without echo; `getpass` would hear of no stop, and leave the echo off."""
+        terminal = self._in.fileno()
+        shown = termios.tcgetattr(terminal)
+        hidden = [*shown[:3], shown[3] & ~termios.ECHO, *shown[4:]]
+
+        def show() -> None:
+            with contextlib.suppress(termios.error):  # it was closed meanwhile
+                termios.tcsetattr(terminal, termios.TCSAFLUSH, shown)
+
+        self.give_back = show
+        try:
+            termios.tcsetattr(terminal, termios.TCSAFLUSH, hidden)
+            line = self._read(prompt)
+        finally:
+            show()
+            self.give_back = _nothing
+        print(file=self._err)
+        return line.removesuffix("\n")
+
     def _line(self, prompt: str) -> str:
+        return self._read(prompt).strip()
+
+    def _read(self, prompt: str) -> str:
         print(prompt, end="", file=self._err, flush=True)
-        while not select.select([self._in], [], [], 0.3)[0]:
-            if self.stopped.is_set():
-                raise Interrupted("stopped by the operator", hint="pmrunbook --resume")
-        line = self._in.readline()
-        if not line:
-            raise Waiting("the terminal was closed", hint="pmrunbook --resume")
-        return line.strip()
+        while not self.stopped.is_set():
+            if select.select([self._in], [], [], 0.3)[0]:
+                if line := self._in.readline():
+                    return line
+                raise Waiting("the terminal was closed", hint="pmrunbook --resume")
+        raise Interrupted("stopped by the operator", hint="pmrunbook --resume")

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
+import select
+import sys
+import termios
+import time
 from dataclasses import replace
 from tempfile import NamedTemporaryFile
 
@@ -201,3 +207,87 @@ def test_checks_that_are_a_table_are_shown_as_one() -> None:
         [],
         ["x" if face._ascii else "✗", "failed", "step", "code:", "1", "check"],
     ]
+
+
+# --- a real terminal ------------------------------------------------------------------------------
+
+ASKS = """
+import sys
+from runbook.cli import run_plain
+from runbook.errors import RunbookError
+from runbook.plain import Plain
+from runbook.ports import Choice, Question
+
+class Mission:
+    shell = None
+    def run(self, face):
+        try:
+            reply = face.ask(Question("secret", "A password", "", (Choice("ok", "OK"),)))
+        except RunbookError as error:
+            print(error)
+            return int(error.exit)
+        print(ascii(reply.text))
+        return 0
+    def stop(self):
+        pass
+
+face = Plain(interactive=True)
+if "deaf" in sys.argv:
+    face.stopped.set = lambda: print("heard")
+sys.exit(run_plain(Mission(), face))
+"""
+
+
+class Prompt:
+    """A process of its own that asks for a password on a terminal of its own."""
+
+    def __init__(self, *words: str) -> None:
+        self.pid, self.terminal = pty.fork()
+        if not self.pid:
+            os.execv(sys.executable, [sys.executable, "-c", ASKS, *words])  # noqa: S606
+        self.said = ""
+        self.sees("> ")
+        assert not self.echo()
+
+    def sees(self, text: str) -> None:
+        end = time.monotonic() + 30
+        while text not in self.said:
+            assert select.select([self.terminal], [], [], end - time.monotonic())[0], self.said
+            self.said += os.read(self.terminal, 1024).decode()
+
+    def types(self, keys: str) -> None:
+        os.write(self.terminal, keys.encode())
+
+    def echo(self) -> bool:
+        return bool(termios.tcgetattr(self.terminal)[3] & termios.ECHO)
+
+    def end(self) -> int:
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        assert self.echo()
+        os.close(self.terminal)
+        return code
+
+
+def test_a_password_is_not_shown_and_is_taken_as_it_was_typed() -> None:
+    prompt = Prompt()
+    prompt.types(" a word \n")
+    prompt.sees("' a word '")
+    assert prompt.said.count("a word") == 1
+    assert prompt.end() == 0
+
+
+def test_the_first_ctrl_c_at_a_password_ends_the_run_in_order() -> None:
+    prompt = Prompt()
+    prompt.types("half\x03")
+    prompt.sees("stopped by the operator")
+    assert "half" not in prompt.said
+    assert prompt.end() == 130
+
+
+def test_the_second_ctrl_c_ends_it_at_once_and_what_is_typed_is_shown_again() -> None:
+    prompt = Prompt("deaf")
+    prompt.types("\x03")
+    prompt.sees("heard")
+    assert not prompt.echo()
+    prompt.types("\x03")
+    assert prompt.end() == 130
