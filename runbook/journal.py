@@ -44,15 +44,28 @@ def site_folder(site: str) -> Path:
 
 
 def private_folder(path: Path) -> Path:
-    """`path` as a folder of our own, mode 0700; StateRefuses where it is not, or cannot be."""
+    """`path` as a folder of our own, mode 0700; StateRefuses where it is not, or cannot be.
+
+    What had to be made above it is private, too, and so is all of the state home.
+    """
     with usable(path):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(path)
         info = path.lstat()
         if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
             raise StateRefuses(f"{path} is not a folder of ours", hint=f"look at it: ls -ld {path}")
-        if info.st_mode & 0o077:
-            path.chmod(0o700)
+        home = state_home()
+        for folder in (path, *(p for p in path.parents if p.is_relative_to(home))):
+            info = folder.stat()
+            if info.st_uid == os.geteuid() and info.st_mode & 0o077:
+                folder.chmod(0o700)
     return path
+
+
+def _make(path: Path) -> None:
+    """As `mkdir(parents=True)`, which makes the parents for everybody."""
+    if not path.parent.exists():
+        _make(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
 
 
 def file_name(host: str) -> str:

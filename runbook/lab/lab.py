@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from runbook.journal import private_folder
 from runbook.lab import bake, boot, faults, images, machine, seed
 from runbook.lab.boot import HostStatus, status_of
 from runbook.lab.disk import LOGIN_TRACES, Mark, copy_layer, remove_tree
@@ -258,7 +259,7 @@ class Lab:
 
     @contextmanager
     def _locked(self, say: Say) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(self.folder)
         with (self.folder.parent / f".{self.name}.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from runbook.audit import audit
 from runbook.errors import Locked, StateRefuses
-from runbook.journal import Journal, head_file, read
+from runbook.journal import Journal, head_file, read, site_folder
 from runbook.model import Event
 from runbook.transcripts import Transcripts
 
@@ -40,6 +41,25 @@ def test_modes_are_private(tmp_path: Path) -> None:
     path = write(tmp_path / "s")
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_all_of_the_state_home_is_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool
+) -> None:
+    home = tmp_path / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    folder = site_folder("acme")
+    before = os.umask(0o022)
+    try:
+        if existing:
+            folder.mkdir(parents=True)
+        write(folder)
+    finally:
+        os.umask(before)
+    made = [folder, folder.parent, home / "pmrunbook"]
+    assert [path.stat().st_mode & 0o777 for path in made] == [0o700] * 3
+    assert home.stat().st_mode & 0o777 == (0o755 if existing else 0o700)  # others' is others'
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40])
