@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 
 from runbook.errors import Locked, RunbookError
 from runbook.ports import Writer
-from runbook.shell import ROOT, quote
+from runbook.shell import PRIVATE, ROOT, quote
 
 FOLDER = f"{ROOT}/lock"
 EXPIRES = 300  # seconds without a heartbeat
@@ -93,9 +93,9 @@ def take_script(me: Holder, dead: str = "") -> str:
     body = {k: v for k, v in asdict(me).items() if k not in ("since", "age")}
     text = quote(json.dumps(body, ensure_ascii=True)[:-1])
     ours = " ".join(f"-e {of(token)}" for token in (me.token, dead) if token)
-    return f"""{_SHOW}
+    return f"""{_SHOW}{PRIVATE}
 umask 077
-mkdir -p -m 0700 {ROOT} || exit 1
+private {ROOT}
 if [ -d {FOLDER} ]; then
     beat=$(stat -c %Y {FOLDER}/beat 2>/dev/null || stat -c %Y {FOLDER})
     if grep -qF {ours} {FOLDER}/holder 2>/dev/null || [ $(($(date +%s) - beat)) -gt {EXPIRES} ]

@@ -14,7 +14,7 @@ from runbook.model import Read, Site
 from runbook.plain import Plain
 from runbook.recorder import Recorder
 from runbook.secrets import Secrets
-from runbook.shell import ROOT, quote
+from runbook.shell import PRIVATE, ROOT, quote
 from runbook.ssh import Hosts
 
 
@@ -38,8 +38,8 @@ def command(args: Namespace, site: Site) -> int:
             return int(Exit.DONE)
         note = {"by": operator(), "reason": args.reason, "held_by": str(holder)}
         line = quote(json.dumps(note, ensure_ascii=True))
-        keep = f"(umask 077; printf '%s\\n' {line} >>{ROOT}/lock-broken.jsonl)"
-        done = hosts.writers().writer(host).now(f"{keep} && {break_script()}")
+        keep = f"umask 077; private {ROOT}; printf '%s\\n' {line} >>{ROOT}/lock-broken.jsonl"
+        done = hosts.writers().writer(host).now(f"{PRIVATE}{keep} && {break_script()}")
         if not done.ok:
             raise RunbookError(f"cannot break the lock: {done.err.strip()}", host=host.name)
         _journal(site, host.name, note)

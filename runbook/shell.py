@@ -3,9 +3,9 @@
 Pure text in, text out; POSIX `sh`, coreutils and tar only. Every value enters a script through
 `quote`, so it comes out as exactly one word.
 
-A backup is a folder per job, 0700 root, on the host it came from: `manifest` (one line a path:
-its number, `file` or `none`, SHA-256 of its archive), one tar per path, and `made` with the
-folders the action had to create. `restore` refuses an archive whose checksum moved.
+A backup is a folder per job, 0700 root, its files 0600, on the host it came from: `manifest` (one
+line a path: its number, `file` or `none`, SHA-256 of its archive), one tar per path, and `made`
+with the folders the action had to create. `restore` refuses an archive whose checksum moved.
 """
 
 from __future__ import annotations
@@ -32,18 +32,22 @@ def quote(word: str) -> str:
     return shlex.quote(word)
 
 
+PRIVATE = r"""
+private() { # folders, the outer first: made, or refused where they are not root's own; closed
+    for d; do
+        [ ! -L "$d" ] || { printf '%s is a symbolic link; refusing\n' "$d" >&2; exit 1; }
+        [ -d "$d" ] || mkdir -m 0700 -- "$d" || [ -d "$d" ] || exit 1
+        [ -O "$d" ] || { printf "%s is not root's\n" "$d" >&2; exit 1; }
+        chmod 0700 -- "$d" || exit 1
+    done
+}
+"""
+
 _LIBRARY = rf"""
 changed() {{ printf '%s\n' "$1" >&2; exit {CHANGED}; }}
 sum() {{ sha256sum <"$1" | cut -d' ' -f1; }}
-private() {{
-    mkdir -p -m 0700 -- {ROOT}
-    for d in {ROOT} {BACKUPS} "$1"; do
-        [ ! -L "$d" ] || {{ printf '%s is a symbolic link; refusing\n' "$d" >&2; exit 1; }}
-        [ -d "$d" ] || mkdir -m 0700 -- "$d"
-        [ "$(stat -c %u -- "$d")" = 0 ] || {{ printf "%s is not root's\n" "$d" >&2; exit 1; }}
-    done
-}}
-save() {{ # number, path
+save() ( # number, path
+    umask 077
     if [ -e "$2" ] || [ -L "$2" ]; then
         tar --create --file="$B/$1.tar" --numeric-owner --xattrs --acls \
             -C "$(dirname -- "$2")" -- "$(basename -- "$2")"
@@ -53,8 +57,8 @@ save() {{ # number, path
         printf '%s none -\n' "$1" >>"$B/manifest"
     fi
     sync -- "$B/manifest" "$B"
-}}
-"""
+)
+{PRIVATE}"""
 
 _RESTORE = r"""
 sound() { # number, path: before anything is touched
@@ -87,7 +91,8 @@ def _head(job_id: str) -> list[str]:
 
 
 def _saves(paths: Sequence[str]) -> list[str]:
-    return ['private "$B"', *(f"save {n} {quote(p)}" for n, p in enumerate(paths))]
+    mine = f'private {quote(ROOT)} {quote(BACKUPS)} "$B"'
+    return [mine, *(f"save {n} {quote(p)}" for n, p in enumerate(paths))]
 
 
 def _spares(folders: Sequence[str]) -> list[str]:
@@ -180,7 +185,7 @@ def _write(do: WriteFile) -> list[str]:
         *guard,
         *_saves([do.path]),
         'make() { [ -d "$1" ] || { make "$(dirname -- "$1")"; mkdir -m 0755 -- "$1"; '
-        'printf \'%s\\n\' "$1" >>"$B/made"; }; }',
+        '(umask 077; printf \'%s\\n\' "$1" >>"$B/made"); }; }',
         f'make "$(dirname -- {file})"',
         f'T=$(mktemp "$(dirname -- {file})/.pmrunbook.XXXXXX")',
         "trap 'rm -f -- \"$T\"' EXIT",

@@ -7,6 +7,7 @@ starts; how it ended follows by itself.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import threading
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from runbook.errors import RunbookError, StateRefuses
 from runbook.journal import Head, Journal, digests
 from runbook.model import Read, Reading
 from runbook.ports import Writer
-from runbook.shell import ROOT
+from runbook.shell import PRIVATE, ROOT
 
 FOLDER = f"{ROOT}/site"
 FILE = f"{FOLDER}/journal.jsonl"
@@ -60,9 +61,10 @@ def push_script(at: Head, data: bytes, token: str) -> str:
     What a cut link left of the same records is cut off first. Only the holder of the lock may.
     """
     first = data[:73].decode("ascii")
-    return f"""umask 077
+    return f"""{PRIVATE}
+umask 077
 grep -qF {lock.of(token)} {lock.FOLDER}/holder || exit {_OTHERS}
-mkdir -p -m 0700 {FOLDER} || exit 1
+private {posixpath.dirname(FOLDER)} {FOLDER}
 [ ! -L {FILE} ] || exit 1
 [ -e {FILE} ] || : >{FILE} || exit 1
 size=$(stat -c %s {FILE}) || exit 1

@@ -20,7 +20,7 @@ import pytest
 
 import runbook.ssh
 from runbook import handover, lock, locking, mission, sitecopy
-from runbook.errors import Exit, Unreachable, UsageError
+from runbook.errors import Exit, RunbookError, Unreachable, UsageError
 from runbook.journal import Journal, head_file, site_folder
 from runbook.journal import read as read_journal
 from runbook.lock import Holder
@@ -481,6 +481,17 @@ def test_a_lock_is_broken_for_a_reason_that_both_sides_keep(
     assert broken(bob, "again") == Exit.DONE
     assert capsys.readouterr().out == "h1: not locked\n"
     assert len((root / "lock-broken.jsonl").read_text().splitlines()) == 1
+
+
+def test_no_lock_is_broken_through_a_link(two: Two, root: Path, tmp_path: Path) -> None:
+    _, bob = two(ROLL)
+    carol = Holder("carol", "desk1", "run: ca", "run9", "/c", "token9")
+    subprocess.run(["sh"], input=lock.take_script(carol), text=True, check=True)
+    elsewhere = root.rename(tmp_path / "elsewhere")
+    root.symlink_to(elsewhere)
+    with pytest.raises(RunbookError, match="symbolic link; refusing"):
+        broken(bob, "carol went home")
+    assert [path.name for path in elsewhere.iterdir()] == ["lock"]
 
 
 def test_who_was_broken_in_upon_finds_it_in_the_sites_journal_too(

@@ -79,6 +79,34 @@ def test_a_disk_that_takes_nothing_is_nobodys_lock(root: Path) -> None:
     assert not root.exists()
 
 
+def foreign(folder: Path, elsewhere: Path, kind: str) -> None:
+    """`folder` as a link to another one, or as a folder of another user."""
+    if kind == "link":
+        elsewhere.mkdir()
+        folder.symlink_to(elsewhere)
+    elif os.geteuid() == 0:
+        folder.mkdir()
+        os.chown(folder, 65534, 65534)
+    else:
+        pytest.skip("only root gives a folder away")
+
+
+@pytest.mark.parametrize("kind", ["link", "owner"])
+def test_a_root_that_is_not_roots_own_has_no_lock(root: Path, tmp_path: Path, kind: str) -> None:
+    foreign(root.parent, tmp_path / "elsewhere", kind)
+    done = sh(lock.take_script(ME))
+    assert done.returncode == 1
+    assert "symbolic link" in done.stderr or "is not root's" in done.stderr
+    assert not root.exists()
+
+
+def test_a_root_that_is_open_is_closed(root: Path) -> None:
+    root.parent.mkdir()
+    root.parent.chmod(0o755)
+    assert sh(lock.take_script(ME)).returncode == 0
+    assert root.parent.stat().st_mode & 0o777 == 0o700
+
+
 class Local:
     """A writer on this machine."""
 

@@ -107,7 +107,7 @@ def test_every_path_of_a_written_file_is_that_file(words: list[str]) -> None:
     assume(names)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(shell, "BACKUPS", f"{folder}/var/backups")
-        patch.setattr(shell, "_LIBRARY", shell._LIBRARY.replace(shell.ROOT, f"{folder}/var"))
+        patch.setattr(shell, "ROOT", f"{folder}/var")
         (Path(folder) / "etc").mkdir()
         scripts: list[str] = []
         for number, name in enumerate(sorted(names)):

@@ -24,10 +24,7 @@ from runbook.model import (
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Backups go below the test's own folder."""
-    text = shell._LIBRARY.replace(shell.ROOT, str(tmp_path / "var"))
-    if os.geteuid() != 0:
-        text = text.replace("= 0 ]", f"= {os.geteuid()} ]")
-    monkeypatch.setattr(shell, "_LIBRARY", text)
+    monkeypatch.setattr(shell, "ROOT", str(tmp_path / "var"))
     monkeypatch.setattr(shell, "BACKUPS", str(tmp_path / "var" / "backups"))
 
 
@@ -161,6 +158,43 @@ def test_a_link_in_the_way_of_the_backups_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert file.read_bytes() == b"old"
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_backup_is_for_nobody_else_in_folders_that_were_open_too(tmp_path: Path) -> None:
+    for folder in (tmp_path / "var", tmp_path / "var" / "backups"):
+        folder.mkdir()
+        folder.chmod(0o755)
+    file = tmp_path / "new" / "f"
+    made = action(WriteFile(str(file), b"x", owner=f"{os.getuid()}:{os.getgid()}"))
+    other = tmp_path / "other"
+    other.write_bytes(b"old")
+    other.chmod(0o640)
+    script = action(Script(f"umask; echo new >{other}", saves=(str(other),)))
+    assert sh("umask 022\n" + shell.perform(made, "job1")).returncode == 0
+    done = sh("umask 022\n" + shell.perform(script, "job2"))
+    assert done.stdout == "0022\n", done.stderr
+    kept = sorted((tmp_path / "var" / "backups").rglob("*"))
+    assert [p.name for p in kept] == ["job1", "made", "manifest", "job2", "0.tar", "manifest"]
+    for path in (tmp_path / "var", tmp_path / "var" / "backups", *kept):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+    assert sh(undo(script, "job2")).returncode == 0
+    assert other.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder away")
+@pytest.mark.parametrize("whose", ["var", "var/backups"])
+def test_a_folder_of_somebody_elses_in_the_way_of_the_backups_is_refused(
+    tmp_path: Path, whose: str
+) -> None:
+    folder = tmp_path / whose
+    folder.mkdir(parents=True)
+    os.chown(folder, 65534, 65534)
+    file = tmp_path / "f"
+    file.write_bytes(b"old")
+    done = sh(shell.perform(action(WriteFile(str(file), b"new", sha(file))), "job1"))
+    assert done.returncode == 1 and "is not root's" in done.stderr
+    assert file.read_bytes() == b"old"
+    assert not (tmp_path / "var" / "backups" / "job1").exists()
 
 
 def test_the_exit_status_of_a_script_is_its_own(tmp_path: Path) -> None:

@@ -216,6 +216,21 @@ def test_nobody_writes_without_the_lock(tmp_path: Path, there: Path) -> None:
     assert desk.claim.lost and told == [1]
 
 
+@pytest.mark.parametrize("at", ["", "site"], ids=["root", "site"])
+def test_a_copy_is_written_through_no_link(tmp_path: Path, there: Path, at: str) -> None:
+    host, journal = Host(), Journal(tmp_path / "a")
+    SiteLock(lambda: host, "ca", ME, lambda _: None).take()
+    journal.append(some(1))
+    folder = there.parents[1] / at
+    elsewhere = tmp_path / "elsewhere"
+    folder.rename(elsewhere) if folder.exists() else elsewhere.mkdir()
+    folder.symlink_to(elsewhere)
+    before = sorted(elsewhere.rglob("*"))
+    done = host.now(sitecopy.push_script(Head(), journal.since(0), ME.token))
+    assert done.exit == 1 and "is a symbolic link; refusing" in done.err
+    assert sorted(elsewhere.rglob("*")) == before
+
+
 def test_a_torn_copy_counts_up_to_its_last_whole_record(tmp_path: Path, there: Path) -> None:
     desk = Desk(tmp_path / "a", Host())
     desk.write(started(), some(2))
