@@ -25,6 +25,11 @@ SHELL = "/bin/sh"
 ENTRY_SECONDS = 60.0
 """How long sudo and the shell may take to let us in; sudo waits for a slow name server."""
 
+_NO_QUESTIONS = (
+    "What runs at a login (~/.bashrc, ForceCommand) must ask nothing where nobody sits: "
+    "`[ -t 0 ] || return`."
+)
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/puppetlabs/bin"
 
 # The guard ends the shell and all its children of the same session when the channel's stdin
@@ -144,7 +149,8 @@ class Gate:
     """The way in: starts `sh` as root, answers sudo at most once, then hands over to `inner`.
 
     `password` None: sudo is told not to ask. The script travels over stdin, and only when the
-    inner shell has shown its mark, unless nothing before it can read stdin.
+    inner shell has shown its mark, unless sudo cannot read stdin. Then it is sent at once, behind a
+    line of ours: where that is not the first one that arrives, the login shell took it.
     """
 
     def __init__(
@@ -176,8 +182,12 @@ class Gate:
         self._entry = clock() + ENTRY_SECONDS
         self.outbox: list[bytes] = []
         self._shell = shell or SHELL
+        self._taken = f"{token}-taken".encode()
+        ahead = not (sudo and password)
+        first = f'read -r l; [ "$l" = {token} ] || {{ printf %s {token}-taken >&2; exit 1; }}; '
         enter = (
-            f"{self._shell} -c 'printf %s {token}-in; printf %s {token}-in >&2; "
+            f"{self._shell} -c '{first if ahead else ''}"
+            f"printf %s {token}-in; printf %s {token}-in >&2; "
             f'eval "$(head -c {len(script)})"\''
         )
         if not sudo:
@@ -185,8 +195,8 @@ class Gate:
         else:
             how = f"-S -p {token}-ask" if password else "-n"
             self.command = f"env LC_ALL=C sudo {how} -- {enter}"
-        if not (sudo and password):
-            self.outbox.append(script)
+        if ahead:
+            self.outbox.append(token.encode() + b"\n" + script)
 
     def out(self, data: bytes) -> None:
         if self._out_open:
@@ -234,8 +244,13 @@ class Gate:
             self._inner.late()
         else:
             what = "sudo" if self._sudo else "the shell"
+            said = clean(self._before_err + b"\n" + self._before_out).split("\n")
+            text = next((line.strip() for line in reversed(said) if line.strip()), "")
             raise Unreachable(
-                f"{what} did not let us in within {ENTRY_SECONDS:.0f} s", host=self._host
+                f"{what} did not let us in within {ENTRY_SECONDS:.0f} s"
+                + (f"; it said: {text[:200]}" if text else ""),
+                host=self._host,
+                hint=f"Try `ssh HOST true`. {_NO_QUESTIONS}" if text else "",
             )
 
     @property
@@ -249,6 +264,12 @@ class Gate:
         said = clean(self._before_err).strip().splitlines()
         text = next((line for line in reversed(said) if line.strip()), "")
         low = " ".join(said).lower()
+        if self._taken in self._before_err:
+            raise Unreachable(
+                "the login shell reads the input that is meant for our commands",
+                host=self._host,
+                hint=_NO_QUESTIONS,
+            )
         if not self._sudo:
             raise Unreachable(
                 f"the login shell ended with exit status {exit_status}: {text or 'no message'}",

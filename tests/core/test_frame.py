@@ -279,10 +279,21 @@ def test_nothing_is_sent_that_is_not_asked_for() -> None:
     made.out(READY)
     made.err(READY)
     assert made.outbox == [b"script"]
+    ahead = [f"{TOKEN}\nscript".encode()]
     made, _ = gate(sudo=False)
-    assert made.outbox == [b"script"] and "sudo" not in made.command
+    assert made.outbox == ahead and "sudo" not in made.command
     made, _ = gate(password=None)
-    assert made.outbox == [b"script"] and "sudo -n" in made.command
+    assert made.outbox == ahead and "sudo -n" in made.command
+
+
+@pytest.mark.parametrize("sudo", [False, True])
+def test_a_login_shell_that_took_what_was_sent_is_no_refusal_of_sudos(sudo: bool) -> None:
+    made, _ = gate(sudo=sudo, password=None)
+    made.out(b"Your name? ")
+    made.err(f"{TOKEN}-taken".encode())
+    with pytest.raises(Unreachable, match="login shell reads") as error:
+        made.check(1)
+    assert not isinstance(error.value, SudoRefused)
 
 
 def test_the_command_line_is_constant() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import resource
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from runbook.errors import RunbookError, Unreachable
-from runbook.model import Read
-from tests.ssh.conftest import World, children, wait_for
+from runbook.model import Read, SecretRef
+from runbook.ports import Job
+from runbook.ssh import frame
+from tests.ssh.conftest import User, World, children, wait_for
 
 pytestmark = pytest.mark.ssh
 
@@ -183,6 +186,67 @@ def test_a_host_that_cannot_run_sh_says_so(world: World) -> None:
     daemon = world.sshd(extra="ForceCommand /usr/sbin/nologin\n")
     with pytest.raises(Unreachable, match="login shell"):
         world.hosts().reader(world.host(daemon)).read([Read("a", "echo a")])
+
+
+def at_login(world: World, script: str) -> str:
+    """An sshd_config by which every session begins with `script`, as with a ~/.bashrc."""
+    file = world.folder / "login"
+    file.write_text(f'#!/bin/sh\n{script}\nexec sh -c "$SSH_ORIGINAL_COMMAND"\n')
+    file.chmod(0o755)
+    return f"ForceCommand {file}\n"
+
+
+ASKS = "printf 'Your name? '; read -r name"
+
+
+def test_a_login_that_asks_is_told_at_once(world: World) -> None:
+    daemon = world.sshd(extra=at_login(world, ASKS))
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match="login shell reads the input") as error:
+        world.hosts().reader(world.host(daemon)).read([Read("a", "echo a")])
+    assert time.monotonic() - began < 20 and "~/.bashrc" in error.value.hint
+
+
+def test_a_login_that_reads_everything_is_not_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame, "ENTRY_SECONDS", 1.0)
+    daemon = world.sshd(extra=at_login(world, "echo 'Who are you?'; cat >/dev/null"))
+    with pytest.raises(Unreachable, match="within 1 s; it said: Who are you"):
+        world.hosts().reader(world.host(daemon)).read([Read("a", "echo a")])
+
+
+def test_a_login_that_asks_gets_no_password(
+    world: World, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame, "ENTRY_SECONDS", 1.0)
+    daemon = world.sshd(extra=at_login(world, ASKS))
+    reference = SecretRef("prompt", "sudo")
+    host = world.host(daemon, user=user.name, sudo=True, sudo_password=reference)
+    with pytest.raises(Unreachable, match=r"sudo did not let us in .* it said: Your name"):
+        world.hosts().reader(host).read([Read("a", "echo a")])
+    assert world.asked == []
+
+
+@pytest.mark.parametrize("password", [False, True], ids=["root", "sudo"])
+def test_a_banner_and_a_message_of_the_day_are_passed_over(
+    world: World, user: User, password: bool
+) -> None:
+    banner = world.folder / "banner"
+    banner.write_text("\x1b[31mAuthorized use only: [sudo] password for root:\n" * 500)
+    motd = "echo 'Welcome! Password:'; echo 'You have mail.' >&2; head -c 20000 /dev/zero"
+    daemon = world.sshd(extra=f"Banner {banner}\n" + at_login(world, motd))
+    host = world.host(daemon)
+    if password:
+        reference = SecretRef("prompt", "sudo")
+        host = world.host(daemon, user=user.name, sudo=True, sudo_password=reference)
+    hosts = world.hosts()
+    reading = hosts.reader(host).read([Read("a", "echo a; echo b >&2; exit 3")])["a"]
+    assert (reading.exit, reading.out, reading.err) == (3, "a\n", "b\n")
+    lines: list[str] = []
+    job = Job("motd", "echo a; exit 4", 30)
+    assert hosts.writers().writer(host).run(job, lines.append, threading.Event()).exit == 4
+    assert lines == ["a"]
 
 
 def test_nobody_answers(world: World) -> None:
