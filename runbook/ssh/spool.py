@@ -7,7 +7,9 @@ So a directory without `start` was never run and may be started by anyone, and o
 never started again. `rc` (exit status and time) is written beside, synced and renamed.
 
 A job may fill the disk that the spool is on, and fail by it: room for its end, and for the words
-with which it ends, is taken before it starts.
+with which it ends, is taken before it starts. What it says does not fill it: five times a second
+the middle of a long output, which nobody would be sent, is made a hole. The size stays, and with it
+what a follower counts; a file system that knows no holes keeps it all.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from runbook.ssh.frame import GUARD, PATH, UNGUARD, Clock, Lines, clean, quote
 
 ROOT = "/var/lib/pmrunbook"
 MOST = 8 * 1024 * 1024
-"""Bytes of a job's output that travel; beyond it only the end does."""
+"""Bytes of a job's output that travel; beyond it only the end does. As many are kept of its end."""
 END = 65_536
 """Bytes of that end."""
 TAIL = 4096
@@ -60,7 +62,13 @@ _SUPERVISOR = (
         + """\
 dir=$1 limit=$2
 keep() { sync "$@" 2>/dev/null || sync; }
+thin() {
+  size=$(wc -c <"$dir/out") && [ "$size" -gt $((2 * @MOST@)) ] &&
+    fallocate -p -o @MOST@ -l $((size - 2 * @MOST@)) "$dir/out"
+}
 if [ $# -eq 4 ]; then
+  while sleep 0.2; do thin; done &
+  trap "kill $!" EXIT
   sleep "$limit"
   alive "$3" "$4" && [ ! -e "$dir/rc" ] || exit 0
   : >"$dir/late"
@@ -103,6 +111,7 @@ fi
 if [ -n "$watch" ]; then
   kill -s KILL -- "-$watch" 2>/dev/null || kill -s KILL "$watch" 2>/dev/null
 fi
+thin
 # Over what is there already. Where even that takes room, the end waits until there is some.
 n=0
 until echo "$rc $(date +%s)" 1<>"$dir/rc.new" || [ ! -d "$dir" ] || [ "$n" -ge 17280 ]; do
@@ -116,6 +125,7 @@ keep "$dir"
 """
     )
     .replace("@PATH@", PATH)
+    .replace("@MOST@", str(MOST))
     .replace("@KILL@", str(KILL_AFTER))
     .replace("@TENTHS@", str(10 * (KILL_AFTER + 2)))
 )

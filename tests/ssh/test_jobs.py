@@ -345,7 +345,7 @@ def test_a_daemon_started_by_a_job_outlives_it(world: World) -> None:
     os.kill(int(pid_file.read_text()), signal.SIGTERM)
 
 
-def test_a_gigabyte_of_output_stays_small(world: World) -> None:
+def test_a_gigabyte_of_output_stays_small(world: World, spool: Path) -> None:
     writer = world.hosts().writers().writer(world.host(world.sshd()))
     lines = 0
     size = 0
@@ -360,7 +360,30 @@ def test_a_gigabyte_of_output_stays_small(world: World) -> None:
     assert outcome.exit == 9
     assert outcome.tail.endswith("the end")
     assert size < 10_000_000
-    (world.folder / "spool" / "jobs" / "loud" / "out").unlink()
+    kept = (spool / "loud" / "out").stat()
+    assert kept.st_size > 1_000_000_000 and kept.st_blocks * 512 < 17_000_000
+
+
+def test_what_a_job_says_without_end_does_not_fill_the_disk(world: World, spool: Path) -> None:
+    writer = world.hosts().writers().writer(world.host(world.sshd()))
+    go = world.folder / "go"
+    script = (
+        f"echo first; (until [ -e {go} ]; do sleep 0.1; done; echo daemon) & n=0; "
+        "while [ $n -lt 20 ]; do yes 0123456789abcde | head -c 8388608; n=$((n+1)); sleep 0.2; "
+        "done; exit 6"
+    )
+    running = Running(writer, Job("yes", script, 60))
+    out, most = spool / "yes" / "out", 0
+    while running.thread.is_alive():
+        with contextlib.suppress(FileNotFoundError):
+            most = max(most, out.stat().st_blocks * 512)
+        time.sleep(0.05)
+    assert running.end().exit == 6
+    assert running.lines[0] == "first" and running.lines[-1] == "0123456789abcde"
+    assert out.stat().st_size > 160_000_000 and most < 100_000_000
+    assert out.stat().st_blocks * 512 < 17_000_000
+    go.touch()  # what the job left behind still has its output
+    wait_for(lambda: out.read_bytes().endswith(b"daemon\n"))
 
 
 def test_output_is_made_harmless(world: World) -> None:
