@@ -145,7 +145,7 @@ def test_a_read_that_never_ends_is_ended_on_the_host(world: World, tmp_path: Pat
 
 
 def test_a_host_that_dribbles_for_ever_is_cut(world: World) -> None:
-    reader = world.hosts(patience=1.0).reader(world.host(world.sshd()))
+    reader = world.hosts(patience=4.0).reader(world.host(world.sshd()))
     with pytest.raises(Unreachable, match=r"took too long: [1-9]"):
         reader.read([Read(f"r{n}", "sleep 0.2") for n in range(100)])
 
