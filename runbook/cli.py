@@ -205,9 +205,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser(lab_too=arguments[:1] == ["lab"]).parse_args(arguments)
         return _command(args, arguments)
     except RunbookError as error:
-        print(f"pmrunbook: {error}", file=sys.stderr)  # noqa: T201
+        from runbook.output import say
+
+        say(f"pmrunbook: {error}", to=sys.stderr)
         if error.hint:
-            print(f"  next: {error.hint}", file=sys.stderr)  # noqa: T201
+            say(f"  next: {error.hint}", to=sys.stderr)
         return int(error.exit)
     except BrokenPipeError:
         # Whoever read us has enough; Python's own farewell would complain.

@@ -9,6 +9,7 @@ from typing import Any
 
 from runbook.errors import Exit, UsageError
 from runbook.model import Site
+from runbook.output import say
 from runbook.pools import Pool, outages, pools
 from runbook.symbols import ascii_only, count
 
@@ -100,5 +101,5 @@ def command(site: Site, down: Sequence[str], *, as_json: bool) -> int:
             f"{strange[0]} is in no pool", hint=f"the pools have {', '.join(sorted(known))}"
         )
     text = json.dumps(as_data(site, down), indent=2) if as_json else ""
-    print(text or as_text(site, down, plain=ascii_only(os.environ)))  # noqa: T201 - stdout is data
+    say(text or as_text(site, down, plain=ascii_only(os.environ)))
     return int(Exit.DONE)

@@ -17,6 +17,7 @@ from runbook.errors import Exit, Interrupted, RunbookError, StateRefuses
 from runbook.journal import GENESIS, Journal, Line, digests, head_file, parse, site_folder
 from runbook.journal import read as written
 from runbook.model import Event, Read, Reading, Site
+from runbook.output import say
 from runbook.secrets import Secrets
 from runbook.sitecopy import head_script, parse_head, pull
 from runbook.state import RunState, fold
@@ -184,4 +185,4 @@ def verify_journal(site: Site, host: str, me: str) -> int:
 
 
 def _tell(ok: bool | None, text: str) -> None:
-    print(f"{verdict(ok).word:8} {text}")  # noqa: T201
+    say(f"{verdict(ok).word:8} {text}")

@@ -11,6 +11,7 @@ from runbook.journal import Journal, site_folder
 from runbook.lock import EXPIRES, break_script, parse, status_script
 from runbook.mission import load_runbook, operator
 from runbook.model import Read, Site
+from runbook.output import say
 from runbook.plain import Plain
 from runbook.recorder import Recorder
 from runbook.secrets import Secrets
@@ -29,12 +30,12 @@ def command(args: Namespace, site: Site) -> int:
         if args.what == "status":
             stale = " (expired: the next run takes it)" if holder and holder.age > EXPIRES else ""
             text = f"locked by {holder}{stale}" if holder else "not locked"
-            print(f"{host.name}: {text}")  # noqa: T201
+            say(f"{host.name}: {text}")
             return int(Exit.LOCKED if holder and not stale else Exit.DONE)
         if not args.reason.strip():
             raise UsageError("breaking a lock needs a reason", hint="--reason TEXT")
         if not holder:
-            print(f"{host.name}: not locked")  # noqa: T201
+            say(f"{host.name}: not locked")
             return int(Exit.DONE)
         note = {"by": operator(), "reason": args.reason, "held_by": str(holder)}
         line = quote(json.dumps(note, ensure_ascii=True))
@@ -43,7 +44,7 @@ def command(args: Namespace, site: Site) -> int:
         if not done.ok:
             raise RunbookError(f"cannot break the lock: {done.err.strip()}", host=host.name)
         _journal(site, host.name, note)
-        print(f"{host.name}: the lock of {holder} is broken")  # noqa: T201
+        say(f"{host.name}: the lock of {holder} is broken")
         return int(Exit.DONE)
     finally:
         hosts.close()

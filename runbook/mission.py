@@ -43,6 +43,7 @@ from runbook.model import (
     Site,
     fingerprint,
 )
+from runbook.output import say
 from runbook.ports import Choice, Face, JobState, Question, Writer, Writers
 from runbook.recorder import Recorder
 from runbook.sitecopy import Claim, SiteCopy
@@ -96,7 +97,7 @@ def include(site: Site, hosts: tuple[str, ...]) -> int:
             journal.append(Event("included", time.time(), host=host, data={"by": operator()}))
     finally:
         journal.close()
-    print(f"taken in again: {', '.join(hosts)}; next: pmrunbook --resume")  # noqa: T201
+    say(f"taken in again: {', '.join(hosts)}; next: pmrunbook --resume")
     return int(Exit.DONE)
 
 

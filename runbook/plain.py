@@ -23,6 +23,7 @@ from typing import IO, Any
 from runbook.errors import Interrupted, RunbookError, Waiting
 from runbook.grid import Cell, grid
 from runbook.model import Event, Status, plain
+from runbook.output import say
 from runbook.ports import Question, Reply
 from runbook.symbols import STATUS, ascii_only, count
 
@@ -92,12 +93,12 @@ class Plain:
                 if value := getattr(event, name):
                     record[name if name not in record else f"{name}_id"] = value
             with self._guard:
-                print(json.dumps(record, ensure_ascii=True), file=self._out, flush=True)
+                say(json.dumps(record, ensure_ascii=True), to=self._out, flush=True)
             return
         text = self._sentence(event, event.data)
         if text:
             with self._guard:
-                print(text, file=self._out, flush=True)
+                say(text, to=self._out, flush=True)
 
     def _sentence(self, event: Event, data: Mapping[str, Any]) -> str:
         where = f"{event.host}: " if event.host else ""
@@ -263,10 +264,7 @@ class Plain:
 
     def _tell(self, question: Question) -> None:
         with self._guard:
-            print(f"\n{question.title}", file=self._err)
-            if question.body:
-                print(question.body, file=self._err)
-            self._err.flush()
+            say(f"\n{question.title}", *filter(None, [question.body]), to=self._err, flush=True)
 
     def _prompt(self, question: Question) -> Reply:
         self._tell(question)
@@ -275,7 +273,7 @@ class Plain:
         choices = [c for c in question.choices if c.key != "shell" or self.shell]
         while True:
             for number, choice in enumerate(choices, 1):
-                print(f"  {number}. {choice.label}", file=self._err)
+                say(f"  {number}. {choice.label}", to=self._err)
             first = choices[0]
             how = f'type "{question.confirm}" for the first' if question.confirm else "a number"
             answer = self._line(f"{how}> ")
@@ -301,7 +299,7 @@ class Plain:
 
     def _lines(self, prompt: str) -> str:
         lines: list[str] = []
-        print(prompt, file=self._err)
+        say(prompt, to=self._err)
         while (line := self._line("| ")) != ".":
             lines.append(line)
         return "\n".join(lines).strip()
@@ -330,7 +328,7 @@ class Plain:
         return self._read(prompt).strip()
 
     def _read(self, prompt: str) -> str:
-        print(prompt, end="", file=self._err, flush=True)
+        say(prompt, to=self._err, end="", flush=True)
         while not self.stopped.is_set():
             if select.select([self._in], [], [], 0.3)[0]:
                 if line := self._in.readline():

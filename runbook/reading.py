@@ -16,14 +16,10 @@ from typing import Protocol
 from runbook.errors import Exit, UsageError
 from runbook.journal import read, site_folder
 from runbook.model import Event, Facts, Later, Runbook, Site, Status
+from runbook.output import say
 from runbook.plain import Plain
 from runbook.state import RunState, fold
 from runbook.symbols import STATUS, ascii_only, span, verdict
-
-
-def _say(*lines: str) -> None:
-    for line in lines:
-        print(line)  # noqa: T201  # stdout is data
 
 
 def show_problems(file: Path) -> int:
@@ -31,10 +27,10 @@ def show_problems(file: Path) -> int:
     from runbook.inventory import validate
 
     problems = validate(file)
-    _say(*(str(p) for p in problems))
+    say(*(str(p) for p in problems))
     errors = sum(p.severity == "error" for p in problems)
     if not problems:
-        _say(f"{file}: ok")
+        say(f"{file}: ok")
     return int(Exit.USAGE if errors else Exit.DONE)
 
 
@@ -53,7 +49,7 @@ def command(args: Namespace, site: Site, there: There | None = None) -> int:
     folder = site_folder(site.name)
     events, seal, tear = (there.events, "", None) if there else read(folder / "journal.jsonl")
     if tear:
-        print(f"the last line of the journal is torn (line {tear.line})", file=sys.stderr)  # noqa: T201
+        say(f"the last line of the journal is torn (line {tear.line})", to=sys.stderr)
     at_work = there.at_work if there else _at_work(folder)
     state = fold(events)
     as_json = bool(args.json)
@@ -88,7 +84,7 @@ def _report(args: Namespace, events: list[Event], site: Site, *, at_work: bool, 
         raise UsageError(
             f"{to} cannot be written: {error.strerror}", hint="--output FILE in a folder of yours"
         ) from error
-    print(f"written: {to}", file=sys.stderr)  # noqa: T201
+    say(f"written: {to}", to=sys.stderr)
     return int(Exit.DONE)
 
 
@@ -121,35 +117,35 @@ def _status(state: RunState, site: Site, as_json: bool, *, at_work: bool) -> int
         for step in data["steps"].values():
             step["findings"] = list(step["findings"].values())
             step["approved"] = sorted(step["approved"])
-        _say(json.dumps(data, default=lambda v: getattr(v, "value", str(v))))
+        say(json.dumps(data, default=lambda v: getattr(v, "value", str(v))))
         return _code(state, at_work=at_work)
     if not state.run:
-        _say("no run yet")
+        say("no run yet")
         return int(Exit.DONE)
     ended = f"ended {_when(state.ended)}: {state.why}"
     if state.exit is None:
         ended = "at work" if at_work else "broken off"
-    _say(f"run {state.run} by {state.operator}, started {_when(state.started)}, {ended}")
+    say(f"run {state.run} by {state.operator}, started {_when(state.started)}, {ended}")
     for step in state.steps.values():
         took = f"  {span(step.ended - step.started)}" if step.ended else ""
         status, why = step.status, step.why
         if status in (Status.RUNNING, Status.WAITING) and not at_work:
             status, why = Status.PENDING, "broken off"
-        _say(f"{_word(status)} {step.id:12} {step.title}{took}  {why}".rstrip())
+        say(f"{_word(status)} {step.id:12} {step.title}{took}  {why}".rstrip())
         for check in step.checks.values():
             if check.ok is not True:
-                _say(f"    {verdict(check.ok).word}: {check.title}: {check.observed}")
+                say(f"    {verdict(check.ok).word}: {check.title}: {check.observed}")
     for action in state.unknown():
         # Not even the process that does it knows how it will end.
         word = _word(action.status if at_work else Status.UNKNOWN)
-        _say(f"{word} {action.host}: {action.title}  {action.note}".rstrip())
+        say(f"{word} {action.host}: {action.title}  {action.note}".rstrip())
     for action in state.attested():
-        _say(f"{_word(Status.ATTESTED)} {action.host}: {action.title}  {action.note}")
+        say(f"{_word(Status.ATTESTED)} {action.host}: {action.title}  {action.note}")
     for host, why in state.excluded.items():
-        _say(f"{_word(Status.EXCLUDED)} {host}: {why}; pmrunbook include {host} takes it in again")
+        say(f"{_word(Status.EXCLUDED)} {host}: {why}; pmrunbook include {host} takes it in again")
     for debt in state.debts.values():
-        _say(f"! open      {debt.host}: {debt.title}, since {_when(debt.since)}")
-    _say(*_serving(state, site))
+        say(f"! open      {debt.host}: {debt.title}, since {_when(debt.since)}")
+    say(*_serving(state, site))
     return _code(state, at_work=at_work)
 
 
@@ -181,11 +177,11 @@ def _code(state: RunState, *, at_work: bool) -> int:
 
 def _debts(state: RunState) -> int:
     for debt in state.debts.values():
-        _say(f"{debt.host}: {debt.title}, since {_when(debt.since)}, by step {debt.step}")
+        say(f"{debt.host}: {debt.title}, since {_when(debt.since)}, by step {debt.step}")
     if not state.debts:
-        _say("none")
+        say("none")
         return int(Exit.DONE)
-    _say("pmrunbook debts --repay ends them")
+    say("pmrunbook debts --repay ends them")
     return int(Exit.FAILED)
 
 
@@ -195,9 +191,10 @@ def _log_of(host: str, folder: Path, site: Site) -> int:
     if not found and host not in site:
         raise UsageError(f"{host} is not in the inventory", hint=f"look at {site.source}")
     for path in found:
-        _say(f"== {path.parent.parent.name} {path.parent.name}")
+        say(f"== {path.parent.parent.name} {path.parent.name}")
         with path.open(encoding="utf-8", errors="replace") as handle:
-            sys.stdout.writelines(handle)
+            for line in handle:
+                say(line, end="")
     return int(Exit.DONE)
 
 
@@ -205,44 +202,44 @@ def _log(events: Iterable[Event], as_json: bool) -> int:
     face = Plain(as_json=as_json)
     for event in events:
         if not as_json and event.kind == "run_started":
-            _say(f"\n#### {event.data['run']} {_when(event.at)} {event.data['operator']}")
+            say(f"\n#### {event.data['run']} {_when(event.at)} {event.data['operator']}")
         face.show(event)
     return int(Exit.DONE)
 
 
 def offline(site: Site, runbook: Runbook, only: tuple[str, ...]) -> int:
     """Every command that can be known without opening a socket."""
-    _say("DRY RUN, OFFLINE: no socket is opened; what depends on the hosts is not known")
+    say("DRY RUN, OFFLINE: no socket is opened; what depends on the hosts is not known")
     for step in runbook.steps:
         if only and step.id not in only:
             continue
-        _say(f"\n== {step.title}  [{step.id}]")
+        say(f"\n== {step.title}  [{step.id}]")
         shown: set[str] = set()
         for host in site.hosts:
             for read_ in step.reads(site, host):
                 if read_.script in shown:
                     continue
                 shown.add(read_.script)
-                _say(f"-- read {read_.id}", *(f"   {x}" for x in read_.script.strip().splitlines()))
+                say(f"-- read {read_.id}", *(f"   {x}" for x in read_.script.strip().splitlines()))
             count = len(step.reads(site, host))
             if count:
-                _say(f"{host.name} ({host.dial}): {count} reads in one round trip")
+                say(f"{host.name} ({host.dial}): {count} reads in one round trip")
         for query in step.queries(site):
-            _say(f"DNS: {query.name} {query.rtype} at {query.server or 'the resolver'}")
+            say(f"DNS: {query.name} {query.rtype} at {query.server or 'the resolver'}")
         for stage in step.stages:
-            _say(f"-- {stage.title}")
+            say(f"-- {stage.title}")
             planned = stage.plan(site, Facts())
             for item in planned:
                 at = f"{item.host}: " if item.host else ""
                 if isinstance(item, Later):
-                    _say(f"   {at}{item.what}: known after {item.after}")
+                    say(f"   {at}{item.what}: known after {item.after}")
                     continue
-                _say(f"   {at}{item.title}")
+                say(f"   {at}{item.title}")
                 script = getattr(getattr(item, "do", None), "script", "")
-                _say(*(f"      {x}" for x in script.strip().splitlines()))
+                say(*(f"      {x}" for x in script.strip().splitlines()))
             intent = stage.intent(site)
-            _say(*(f"   {line}" for line in intent))
+            say(*(f"   {line}" for line in intent))
             if not planned:
                 more = "the rest is" if intent else "it is"
-                _say(f"   {more} known after the hosts were read")
+                say(f"   {more} known after the hosts were read")
     return int(Exit.DONE)

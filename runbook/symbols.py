@@ -112,6 +112,17 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def harmful(char: str) -> bool:
-    """Whether a character is drawn by nobody: controls, direction overrides, line separators."""
+def shown(text: object, instead: str = "\N{MIDDLE DOT}") -> str:
+    """`text` with nothing in it that a terminal would obey or that changes how a page is read.
+
+    Newlines and tabs stay; `instead` stands for every other control, direction override, line
+    separator and whatever else has no look of its own.
+    """
+    said = str(text)
+    if said.isprintable():
+        return said
+    return "".join(instead if _harmful(c) and c not in "\n\t" else c for c in said)
+
+
+def _harmful(char: str) -> bool:
     return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")

@@ -14,12 +14,11 @@ from runbook.report.markup import (
     joined,
     markup,
     moment,
-    shown,
     table,
     tag,
 )
 from runbook.report.record import Attempt, Checked, Passage, Run
-from runbook.symbols import SEVERITY, STATUS, count, span, verdict
+from runbook.symbols import SEVERITY, STATUS, count, shown, span, verdict
 
 FEW = 6
 """Names of hosts that are written out; more are behind a count."""

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from runbook.model import Event, Site, Status
-from runbook.report.markup import shown
 from runbook.report.record import Checked, Passage, Run, runs
 from runbook.state import StepState, fold
+from runbook.symbols import shown
 
 
 def as_junit(events: Sequence[Event], site: Site, *, at_work: bool = False) -> str:

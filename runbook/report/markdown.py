@@ -9,7 +9,7 @@ from typing import Any
 
 from runbook.model import Event, Site, Status
 from runbook.state import fold
-from runbook.symbols import STATUS, span, verdict
+from runbook.symbols import STATUS, shown, span, verdict
 
 
 def as_data(events: Iterable[Event], site: Site) -> Mapping[str, Any]:
@@ -38,14 +38,14 @@ def _time(at: float) -> str:
 
 def _cell(text: object) -> str:
     """Text of a host or an operator as text: no markup, and no line of its own."""
-    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", " ".join(shown(text).split()))
 
 
 def as_markdown(events: Iterable[Event], site: Site, *, at_work: bool = False) -> str:
     """A page for the change record; `at_work`: the last run has no end because it goes on."""
     events = list(events)
     state = fold(events)
-    lines = [f"# What was done to {site.name}", ""]
+    lines = [f"# What was done to {_cell(site.name)}", ""]
     if not state.run:
         return "\n".join([*lines, "Nothing yet.", ""])
     last: Event | None = None  # of a run whose end was not seen yet
@@ -53,9 +53,10 @@ def as_markdown(events: Iterable[Event], site: Site, *, at_work: bool = False) -
         data = event.data
         if event.kind == "run_started":
             lines += _broken_off(last)
-            who = f"{data['operator']} with pmrunbook {data['version']}"
-            lines += [f"## {_time(event.at)} UTC: {data['mode']} by {who}", ""]
-            lines += [f"Run `{data['run']}`, inventory `{data['inventory'][:12]}`.", ""]
+            who = f"{_cell(data['operator'])} with pmrunbook {_cell(data['version'])}"
+            lines += [f"## {_time(event.at)} UTC: {_cell(data['mode'])} by {who}", ""]
+            run, inventory = _cell(data["run"]), _cell(data["inventory"][:12])
+            lines += [f"Run `{run}`, inventory `{inventory}`.", ""]
         elif event.kind == "run_ended":
             lines += ["", f"**{_time(event.at)}**: {_cell(data['why'])} (exit {data['exit']})", ""]
         else:
@@ -73,13 +74,13 @@ def as_markdown(events: Iterable[Event], site: Site, *, at_work: bool = False) -
     if state.excluded:
         lines += [
             "",
-            "Left out: " + "; ".join(f"{h} ({_cell(w)})" for h, w in state.excluded.items()),
+            "Left out: " + "; ".join(f"{_cell(h)} ({_cell(w)})" for h, w in state.excluded.items()),
         ]
     if word := state.attested():
         lines += ["", "Attested, not verified:", ""]
-        lines += [f"- {a.host}: {_cell(a.title)}: {_cell(a.note)}" for a in word]
+        lines += [f"- {_cell(a.host)}: {_cell(a.title)}: {_cell(a.note)}" for a in word]
     if state.debts:
-        lines += ["", "Still open: " + "; ".join(d.title for d in state.debts.values())]
+        lines += ["", "Still open: " + "; ".join(_cell(d.title) for d in state.debts.values())]
     return "\n".join([*lines, ""])
 
 
@@ -91,38 +92,39 @@ def _broken_off(last: Event | None) -> list[str]:
 
 
 def _line(event: Event, data: Mapping[str, Any]) -> list[str]:
-    at = _time(event.at)[11:]
+    at, host = _time(event.at)[11:], _cell(event.host)
+    digest = _cell(data.get("digest", ""))[:12]
     match event.kind:
         case "step_started":
             return ["", f"### {_cell(data['title'])}", ""]
         case "finding":
             waived = f" (waived: {_cell(data['waived'])})" if data.get("waived") else ""
-            return [f"- {at} {data['severity']}: {event.host}: {_cell(data['observed'])}{waived}"]
+            return [f"- {at} {_cell(data['severity'])}: {host}: {_cell(data['observed'])}{waived}"]
         case "gate":
             waived = f" (waived: {_cell(data['waived'])})" if data["waived"] else ""
             said = f"{_cell(data['title'])}: {_cell(data['said'])}{waived}"
             return [f"- {at} gate {verdict(data['ok']).word}: {said}"]
         case "planned":
-            return [f"- {at} planned {len(data['actions'])} actions, plan `{data['digest'][:12]}`"]
+            return [f"- {at} planned {len(data['actions'])} actions, plan `{digest}`"]
         case "approved":
             who = f"{_cell(data['by'])} ({_cell(data['how'])})"
-            return [f"- {at} approved by {who}, plan `{data['digest'][:12]}`"]
+            return [f"- {at} approved by {who}, plan `{digest}`"]
         case "start":
-            return [f"- {at} {event.host}: {_cell(data['action']['title'])}", *_diff(data)]
+            return [f"- {at} {host}: {_cell(data['action']['title'])}", *_diff(data)]
         case "end" if data["status"] != "ok":
-            said = f"- {at} {event.host}: **{data['status']}** {_cell(data.get('note', ''))}"
+            said = f"- {at} {host}: **{data['status']}** {_cell(data.get('note', ''))}"
             return [said, *_fenced(str(data.get("evidence", "")))]
         case "check":
             said = ": ".join(_cell(x) for x in (data["title"], data["observed"]) if x)
             return [f"- {at} {verdict(data['ok']).word}: {said}"]
         case "excluded":
-            return [f"- {at} left out {event.host}: {_cell(data['reason'])}"]
+            return [f"- {at} left out {host}: {_cell(data['reason'])}"]
         case "included":
-            return [f"- {at} taken in again {event.host}"]
+            return [f"- {at} taken in again {host}"]
         case "shell_started":
-            return [f"- {at} shell on {event.host} opened by {_cell(data['operator'])}"]
+            return [f"- {at} shell on {host} opened by {_cell(data['operator'])}"]
         case "shell_ended":
-            return [f"- {at} shell on {event.host} left (exit {data['exit']})"]
+            return [f"- {at} shell on {host} left (exit {data['exit']})"]
         case "step_done":
             return [f"- {at} {data['status']} {_cell(data['why'])}".rstrip()]
     return []
@@ -137,4 +139,5 @@ def _fenced(text: str, kind: str = "") -> list[str]:
         return []
     # A fence longer than any the text itself may hold.
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return ["", f"  {fence}{kind}", *(f"  {line}" for line in text.splitlines()), f"  {fence}", ""]
+    lines = (f"  {line}" for line in shown(text).splitlines())
+    return ["", f"  {fence}{kind}", *lines, f"  {fence}", ""]

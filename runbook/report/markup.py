@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from runbook.symbols import Mark, harmful
+from runbook.symbols import Mark, shown
 
 VOID = ("meta", "br", "col")
 
@@ -15,11 +15,6 @@ class Markup(str):
     """Text that is markup; everything else is text."""
 
     __slots__ = ()
-
-
-def shown(text: object) -> str:
-    """`text` without what could change how a page is read: controls, direction overrides."""
-    return "".join("\N{MIDDLE DOT}" if harmful(c) and c not in "\n\t" else c for c in str(text))
 
 
 def markup(*children: object) -> Markup:

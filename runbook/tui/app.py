@@ -25,6 +25,7 @@ from textual.theme import Theme
 from textual.widgets import Input
 
 from runbook.errors import Exit, RunbookError
+from runbook.output import say
 from runbook.ports import Mission, Reply
 from runbook.symbols import ascii_only
 from runbook.tui.desk import Change, Desk, Review
@@ -256,7 +257,7 @@ class RunbookApp(App[int]):
             loop.remove_signal_handler(signal.SIGINT)
             signal.signal(signal.SIGINT, lambda *_: None)
             try:
-                print(f"Shell on {host}; leave it to come back.", file=sys.__stderr__)
+                say(f"Shell on {host}; leave it to come back.", to=sys.__stderr__)
                 self.desk.mission.shell(host, _on_terminal)
             except (OSError, RunbookError) as error:
                 self.tell(str(error), "error")

@@ -14,7 +14,7 @@ from rich.text import Text
 from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
-from runbook.symbols import AS_FOUND, SEVERITY, STATUS, TO_COME, Mark, harmful
+from runbook.symbols import AS_FOUND, SEVERITY, STATUS, TO_COME, Mark, shown
 
 Part = str | tuple[str, str]
 """A text, or a text and its tone."""
@@ -113,7 +113,7 @@ class Look:
         text = text.replace("\n", " ").replace("\t", " ")
         if self.ascii:
             text = text.translate(SMALLER).encode("ascii", "replace").decode()
-        return "".join("·?"[self.ascii] if harmful(c) else c for c in text)
+        return shown(text, "·?"[self.ascii])
 
     def text(self, *parts: Part) -> Text:
         """One line."""

@@ -122,7 +122,7 @@ class Story:
         self.emit(
             "run_started", after=after, run=f"20261126-{self.run}", mode=mode, operator="ada",
             resumed=mode == "resume", version="0.1.0", inventory="d" * 64, steps=STEPS,
-            hosts=[h.name for h in self.site.hosts],
+            hosts=[h.name for h in self.site.hosts], site=self.site.name,
         )  # fmt: skip
 
     def step(self, step: str) -> None:
@@ -131,7 +131,11 @@ class Story:
     def plan(self, step: str, *actions: Action, approve: bool = True) -> None:
         digest = f"{self.run}{step}".encode().hex().ljust(64, "0")
         listed = [{**plain(a), "digest": a.digest()} for a in actions]
-        self.emit("planned", step, digest=digest, risk="change", actions=listed, later=[])
+        hosts = len({a.host for a in actions})
+        self.emit(
+            "planned", step, digest=digest, risk="change", hosts=hosts, outages={},
+            actions=listed, later=[],
+        )  # fmt: skip
         if approve:
             digests = [a.digest() for a in actions]
             self.emit(
@@ -181,7 +185,8 @@ class Story:
         observed: str = "as read",
         **more: Any,
     ) -> None:
-        self.emit("check", step, id=id_, title=title, ok=ok, observed=observed, after=0.4, **more)
+        data = {"remedy": "", "observed": observed, **more}
+        self.emit("check", step, id=id_, title=title, ok=ok, after=0.4, **data)
 
     def done(self, step: str, status: str = "ok", why: str = "") -> None:
         self.emit("step_done", step, status=status, why=why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,35 @@ def test_the_log_of_a_host_that_is_none_is_refused(run) -> None:  # type: ignore
     assert run("log", "nobody")[0] == 2
 
 
+def test_an_error_is_text_to_the_terminal(run, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    assert cli.main(["log", "no\x1b]52;c;eA==\x07body\u202e", "--inventory", str(INVENTORY)]) == 2
+    said = capsys.readouterr().err
+    assert "no?]52;c;eA==?body? is not in the inventory" in said
+    assert said.count("\n") == 2
+
+
+def test_what_a_journal_of_another_machine_says_is_text_to_the_terminal(run) -> None:  # type: ignore[no-untyped-def]
+    from runbook.inventory import load
+    from runbook.journal import site_folder
+
+    evil = "\x1b]52;c;eA==\x07 \u202e \x9b2J"
+    journal = Journal(site_folder(load(INVENTORY).name))
+    debt = next(e for e in journal.events if e.kind == "start" and e.data["action"]["opens"])
+    action = debt.data["action"]
+    opens = {**action["opens"], "id": "evil", "title": evil}
+    at = debt.at
+    journal.append(replace(debt, data={**debt.data, "action": {**action, "opens": opens}}))
+    journal.append(Event("run_started", at, data={**RESUMED, "operator": evil, "run": evil}))
+    journal.append(Event("message", at, host=evil, data={"text": evil}))
+    journal.append(Event("excluded", at, host=evil, data={"reason": evil}))
+    journal.append(Event("run_ended", at, data={"exit": 1, "why": evil, "hint": evil}))
+    journal.close()
+    for command in ("status", "log", "report", "debts", "status --json", "log --json"):
+        text = run(*command.split())[1]
+        assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(text), command
+        assert "]52;c;eA==" in text, command
+
+
 def test_the_log_and_the_report_tell_both_runs(run) -> None:  # type: ignore[no-untyped-def]
     code, text = run("log")
     assert (code, text.count("####")) == (0, 2)
@@ -142,6 +172,7 @@ RESUMED = {
     "operator": "me",
     "version": "0",
     "inventory": "",
+    "site": "test",
 }
 
 

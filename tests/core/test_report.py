@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -10,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from runbook import cli
+from runbook.errors import Waiting
 from runbook.journal import Journal
 from runbook.model import Site, Status, Waiver
+from runbook.plain import Plain
+from runbook.ports import Choice, Question
 from runbook.report import render, timeline
 from runbook.report.axis import LEFT, WIDTH, axis
-from runbook.report.markup import VOID, Markup, badge, markup, shown, tag
+from runbook.report.markup import VOID, Markup, badge, markup, tag
 from runbook.report.record import attempts, runs
-from runbook.symbols import STATUS
+from runbook.symbols import STATUS, shown
 from tests.core import story
 from tests.core.story import HOSTILE, Story
 
@@ -148,6 +152,10 @@ def test_every_status_has_a_symbol_and_a_word() -> None:
         assert re.search(rf"[^ ]+ {word} ?·", whole.text), word
 
 
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f]")
+"""What a terminal obeys, and what turns the direction of a line."""
+
+
 def hostile(site: Site | None = None) -> Story:
     """A host, an operator and a step that mean harm, everywhere they can say something."""
     told = Story(site or story.site(agents=2))
@@ -177,12 +185,34 @@ def test_a_host_cannot_write_the_page() -> None:
     made = Page(text)
     assert made.named("script") == [] and "<script" not in text
     assert "<script>alert(1)</script>" in made.text  # as text, for everybody to see
-    assert not re.search(
-        "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f]", text
-    )
+    assert not OBEYED.search(text)
     assert made.named("b", "x") == []
     quiet = {tag for tag, _ in page(story.told()).elements}
     assert {tag for tag, _ in made.elements} <= quiet | {"br"}
+
+
+def test_a_host_cannot_write_the_markdown() -> None:
+    text = render("md", hostile(story.site(agents=2)).events, story.site(agents=2))
+    assert not OBEYED.search(text)
+    assert "·\\[31m\\</td\\>\\<script\\>alert(1)" in text  # as text, for everybody to see
+    headings = re.findall("^#+ .*", text, re.MULTILINE)
+    assert [h.partition(":")[0] for h in headings][2:] == [
+        "### Centralize the certificate authority",
+        "## Where it stands",
+    ]
+
+
+def test_a_host_cannot_act_on_the_terminal() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    face = Plain(out=out, err=err)
+    for event in hostile().events:
+        face.show(event)
+    with pytest.raises(Waiting):
+        face.ask(Question("approve", HOSTILE, HOSTILE, (Choice("quit", HOSTILE),)))
+    for text in (out.getvalue(), err.getvalue()):
+        assert not OBEYED.search(text)
+        assert "[31m</td><script>alert(1)</script>" in text
+    assert len(out.getvalue().splitlines()) > 30  # our own newlines stay
 
 
 def test_markup_is_what_was_made_as_markup() -> None:

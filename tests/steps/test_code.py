@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import io
 from collections.abc import Mapping
 
 from runbook.model import (
     CertificateAuthority,
     Check,
+    Event,
     Facts,
     Host,
     HostFacts,
@@ -17,6 +19,7 @@ from runbook.model import (
     Site,
     Verdict,
 )
+from runbook.plain import Plain
 from steps import code_catalogs, code_parity, code_site, reads
 from steps.code_catalogs import differences, listing
 from steps.fields import Fields
@@ -112,6 +115,20 @@ def test_what_the_model_has_no_use_of_is_wrong_there_alone() -> None:
         check, verdict = cell(found, NAMES[1], column)
         assert verdict.ok
         assert check.then(found) == ()
+
+
+def test_the_name_of_a_file_is_text_to_the_terminal() -> None:
+    """Percent-encoded it passes every filter of what travels; it is a word only when it is here."""
+    evil = "data/%1B]52;c;cm0gLXJm%07%E2%80%AE"
+    found = facts({n: tree(**({evil: "bb" if n == NAMES[1] else "aa"})) for n in NAMES})
+    check, verdict = cell(found, NAMES[1])
+    assert "\x1b]52;c;" in verdict.observed
+    out = io.StringIO()
+    data = {"title": check.title, "ok": verdict.ok, "observed": verdict.observed, "remedy": ""}
+    Plain(out=out).show(Event("check", 0.0, "code", data={**data, "cell": check.cell}))
+    Plain(out=out).show(Event("step_done", 0.0, "code", data={"status": "failed", "why": ""}))
+    assert "]52;c;cm0gLXJm" in out.getvalue()
+    assert not {"\x1b", "\x07", "\u202e"} & set(out.getvalue())
 
 
 def test_the_first_path_is_asked_for_and_shown() -> None:
