@@ -26,6 +26,7 @@ from runbook.model import (
     Verdict,
     WriteFile,
 )
+from runbook.shell import quote
 
 from . import reads
 from .catalogue import found
@@ -161,7 +162,7 @@ def _ask_deploy(site: Site, wrong: Mapping[str, bytes], deployed: str) -> Action
         text += ["", f"--- {path}", content.decode()]
     text += ["and deploy the environment."]
     tests = [
-        f'[ "$(base64 < {path} | tr -d "\\n")" = {base64.b64encode(content).decode()} ]'
+        f'[ "$(base64 < {quote(path)} | tr -d "\\n")" = {base64.b64encode(content).decode()} ]'
         for path, content in wrong.items()
     ]
     proof = " && ".join(tests) + " && echo deployed"

@@ -24,6 +24,7 @@ from runbook.model import (
     Stage,
     Verdict,
 )
+from runbook.shell import quote
 from runbook.symbols import count
 
 from . import ca_name, reads
@@ -135,8 +136,8 @@ def _ask(site: Site, facts: Facts) -> Action:
         f"Publish this record, and no other of that name, on every name server agents may ask:\n\n"
         f"    {name}. {TTL} IN SRV {record(site, facts)}"
     )
-    script = as_hosts_see(site).script
-    proof = f"out=$( {script} )\nprintf '%s\\n' \"$out\" | grep -i -F ' {site.ca.name}.'"
+    script, target = as_hosts_see(site).script, quote(f" {site.ca.name}.")
+    proof = f"out=$( {script} )\nprintf '%s\\n' \"$out\" | grep -i -F {target}"
     return Action(
         id=f"srv/{site.ca.host}/zone",
         host=site.ca.host,

@@ -29,6 +29,7 @@ from runbook.model import (
     Stage,
     Verdict,
 )
+from runbook.shell import quote
 
 from . import reads
 from .ca_certificate import serving
@@ -130,7 +131,7 @@ def _forget(seen: Seen, ca: Seen, why: str) -> Action:
     paths.append(f"{files['ssldir']}/certificate_requests/{seen.name}.pem")
     if seen.trusts and seen.trusts != ca.ca_fingerprint:
         paths += [seen.setting("localcacert"), seen.setting("hostcrl")]
-    words = " ".join(f'"{p}"' for p in paths)
+    words = " ".join(map(quote, paths))
     return Action(
         id=f"clear/{seen.name}/certificate",
         host=seen.name,
