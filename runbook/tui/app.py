@@ -27,7 +27,7 @@ from textual.widgets import Input
 from runbook.errors import Exit, RunbookError
 from runbook.output import say
 from runbook.ports import Mission, Reply
-from runbook.symbols import ascii_only
+from runbook.symbols import ascii_only, shown
 from runbook.tui.desk import Change, Desk, Review
 from runbook.tui.dialogs import Asking, Help, Including, Leaving
 from runbook.tui.estate import MapView
@@ -139,7 +139,7 @@ class RunbookApp(App[int]):
     def _fatal_error(self) -> None:
         """Textual would print local variables, and with them what must not be seen."""
         self.desk.mission.stop()
-        last = traceback.format_exc(limit=-4)
+        last = shown(traceback.format_exc(limit=-4))
         text = Text("The screen failed; the run was stopped: pmrunbook --resume goes on.\n" + last)
         self._exit_renderables.append(Segments(self.console.render(text, self.console.options)))
         self._close_messages_no_wait()

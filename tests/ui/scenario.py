@@ -596,12 +596,12 @@ def main() -> int:
 
 
 def _break_the_screen() -> None:
-    """Let the face itself fail, with a password among its local variables."""
+    """Let the face itself fail, with a password in a local variable, over what a host said."""
     from runbook.tui.home import Home
 
     def draw(self: Home, change: object) -> None:
         password = PASSWORD
-        raise ValueError(f"{len(password)} characters")
+        raise ValueError(f"{len(password)} characters, {HOSTILE}")
 
     Home.draw = draw  # type: ignore[method-assign]
 

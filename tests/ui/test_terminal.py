@@ -117,6 +117,8 @@ def test_a_failing_screen_shows_no_local_variables(terminal: Open) -> None:
     screen.start("running", "SCENARIO_CRASH=1")
     shown = screen.see("The screen failed", "left with 1")
     assert scenario.PASSWORD not in shown
+    assert "]0;owned" in shown
+    assert screen.state("#{pane_title}") != "owned"
     screen.usable()
 
 
