@@ -2,7 +2,8 @@
 
 The dialect is the one Jenkins and GitLab read: `testsuites/testsuite/testcase` with `failure`,
 `error` and `skipped`. A check that could not be told is `skipped`, and its step then did not end
-well, so it cannot pass for good.
+well, so it cannot pass for good. Who approved what and when is in the suite's `properties`, what
+was found in its `system-out`.
 """
 
 from __future__ import annotations
@@ -44,12 +45,37 @@ def _suite(site: Site, step: StepState, passages: Sequence[Passage], at_work: bo
     suite = ET.Element("testsuite", name=_text(step.id), tests=str(len(cases)))
     for name, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(name, str(sum(case.find(kind) is not None for case in cases)))
-    suite.set("time", _seconds(p.ended - p.started for p in passages if p.ended))
+    suite.set("time", _seconds(p.seconds for p in passages))
     if last.started:
         began = datetime.fromtimestamp(last.started, UTC)
         suite.set("timestamp", began.strftime("%Y-%m-%dT%H:%M:%S"))
+    if approved := [_approval(event) for passage in passages for event in passage.approvals]:
+        properties = ET.SubElement(suite, "properties")
+        for said in approved:
+            ET.SubElement(properties, "property", name="approved", value=_text(said))
     suite.extend(cases)
+    if found := [_finding(event) for passage in passages for event in passage.findings]:
+        ET.SubElement(suite, "system-out").text = _text("\n".join(found))
     return suite
+
+
+def _approval(event: Event) -> str:
+    data = event.data
+    how = f" ({data['how']})" if data.get("how") else ""
+    digest = str(data.get("digest", ""))[:12]
+    return f"{_time(event.at)} by {data.get('by', '')}{how}, plan {digest}"
+
+
+def _finding(event: Event) -> str:
+    data = event.data
+    where = f"{event.host}: " if event.host else ""
+    accepted = f" (accepted: {data['waived']})" if data.get("waived") else ""
+    said = f"{data['severity']} {data['id']}: {where}{data['observed']}{accepted}"
+    return " ".join([_time(event.at), *said.split()])
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _check(check: Checked, class_: str) -> ET.Element:

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runbook.model import Event, Site, Status
+from runbook.report.record import runs, took
 from runbook.state import fold
-from runbook.symbols import STATUS, shown, span, verdict
+from runbook.symbols import STATUS, count, shown, span, verdict
 
 
 def as_data(events: Iterable[Event], site: Site) -> Mapping[str, Any]:
@@ -44,7 +45,7 @@ def _cell(text: object) -> str:
 def as_markdown(events: Iterable[Event], site: Site, *, at_work: bool = False) -> str:
     """A page for the change record; `at_work`: the last run has no end because it goes on."""
     events = list(events)
-    state = fold(events)
+    state, found = fold(events), runs(events)
     lines = [f"# What was done to {_cell(site.name)}", ""]
     if not state.run:
         return "\n".join([*lines, "Nothing yet.", ""])
@@ -69,8 +70,9 @@ def as_markdown(events: Iterable[Event], site: Site, *, at_work: bool = False) -
         if status in (Status.RUNNING, Status.WAITING) and not at_work:
             status, why = Status.PENDING, "broken off"
         mark = STATUS[status]
-        took = span(step.ended - step.started) if step.ended else ""
-        lines.append(f"| {_cell(step.title)} | {mark.symbol} {mark.word} | {took} | {_cell(why)} |")
+        seconds = took(found, step.id)
+        long = span(seconds) if seconds else ""
+        lines.append(f"| {_cell(step.title)} | {mark.symbol} {mark.word} | {long} | {_cell(why)} |")
     if state.excluded:
         lines += [
             "",
@@ -93,26 +95,27 @@ def _broken_off(last: Event | None) -> list[str]:
 
 def _line(event: Event, data: Mapping[str, Any]) -> list[str]:
     at, host = _time(event.at)[11:], _cell(event.host)
+    where = f"{host}: " if host else ""
     digest = _cell(data.get("digest", ""))[:12]
     match event.kind:
         case "step_started":
             return ["", f"### {_cell(data['title'])}", ""]
         case "finding":
             waived = f" (waived: {_cell(data['waived'])})" if data.get("waived") else ""
-            return [f"- {at} {_cell(data['severity'])}: {host}: {_cell(data['observed'])}{waived}"]
+            return [f"- {at} {_cell(data['severity'])}: {where}{_cell(data['observed'])}{waived}"]
         case "gate":
             waived = f" (waived: {_cell(data['waived'])})" if data["waived"] else ""
             said = f"{_cell(data['title'])}: {_cell(data['said'])}{waived}"
             return [f"- {at} gate {verdict(data['ok']).word}: {said}"]
         case "planned":
-            return [f"- {at} planned {len(data['actions'])} actions, plan `{digest}`"]
+            return [f"- {at} planned {count(len(data['actions']), 'action')}, plan `{digest}`"]
         case "approved":
             who = f"{_cell(data['by'])} ({_cell(data['how'])})"
             return [f"- {at} approved by {who}, plan `{digest}`"]
         case "start":
-            return [f"- {at} {host}: {_cell(data['action']['title'])}", *_diff(data)]
+            return [f"- {at} {where}{_cell(data['action']['title'])}", *_diff(data)]
         case "end" if data["status"] != "ok":
-            said = f"- {at} {host}: **{data['status']}** {_cell(data.get('note', ''))}"
+            said = f"- {at} {where}**{data['status']}** {_cell(data.get('note', ''))}"
             return [said, *_fenced(str(data.get("evidence", "")))]
         case "check":
             said = ": ".join(_cell(x) for x in (data["title"], data["observed"]) if x)

@@ -10,7 +10,7 @@ from runbook.model import Event, Site, Status
 from runbook.report import bars, estate_drawing, timeline
 from runbook.report.chapter import chapter
 from runbook.report.markup import Markup, badge, clock, folded, joined, markup, moment, table, tag
-from runbook.report.record import Run, runs
+from runbook.report.record import Run, runs, took
 from runbook.state import RunState, StepState, fold
 from runbook.symbols import STATUS, Mark, span
 
@@ -97,7 +97,7 @@ def _where(state: RunState, found: Sequence[Run]) -> Markup:
             (
                 tag("a", step.title or step.id, href=f"#step-{step.id}"),
                 badge(mark),
-                span(step.ended - step.started) if step.ended else "",
+                span(seconds) if (seconds := took(found, step.id)) else "",
                 f"{len(step.actions):,}" if step.actions else "",
                 f"{passed:,} of {len(checks):,}" if checks else "",
                 why,
@@ -115,12 +115,14 @@ def _stands(step: StepState, found: Sequence[Run]) -> tuple[Mark, str]:
 
 def _open(state: RunState, site: Site, found: Sequence[Run]) -> Markup | None:
     """What somebody has to know of before they call it done."""
-    unknown = STATUS[Status.UNKNOWN if not found[-1].at_work else Status.RUNNING]
+    dark = ("Outcome unknown", "A change was started and nobody has read yet how it ended.")
+    mark = STATUS[Status.UNKNOWN]
+    if found[-1].at_work:
+        dark, mark = ("Under way", "Hosts are at these changes now."), STATUS[Status.RUNNING]
     groups: tuple[tuple[str, str, Iterable[object]], ...] = (
         (
-            "Outcome unknown",
-            "A change was started and nobody has read yet how it ended.",
-            (markup(badge(unknown), f" {a.host}: {a.title} {a.note}") for a in state.unknown()),
+            *dark,
+            (markup(badge(mark), f" {a.host}: {a.title} {a.note}") for a in state.unknown()),
         ),
         (
             "Still open",

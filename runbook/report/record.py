@@ -54,6 +54,7 @@ class Passage:
     title: str = ""
     started: float = 0.0
     ended: float = 0.0
+    last: float = 0.0  # the time of its last entry
     status: Status = Status.PENDING
     why: str = ""
     findings: list[Event] = field(default_factory=list)
@@ -64,6 +65,11 @@ class Passage:
     checks: dict[str, Checked] = field(default_factory=dict)  # the last verdict of each
     waived: list[Event] = field(default_factory=list)
     answers: list[Event] = field(default_factory=list)  # to questions other than approval
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, up to its last entry where nobody wrote its end."""
+        return (self.ended or self.last) - self.started if self.started else 0.0
 
 
 @dataclass(slots=True)
@@ -133,6 +139,8 @@ def runs(events: Iterable[Event], *, at_work: bool = False) -> list[Run]:
                 _end(event, attempt_, done, run.started)
             case _ if event.step:
                 _note(run.passage(event.step), event, event.at - before)
+        if event.step in run.passages:
+            run.passages[event.step].last = event.at
     if found:
         found[-1].at_work = at_work and found[-1].ended is None
     for run in found:
@@ -192,6 +200,11 @@ def _note(passage: Passage, event: Event, took: float) -> None:
         case "step_done":
             passage.status, passage.ended = Status(data["status"]), event.at
             passage.why = str(data.get("why", ""))
+
+
+def took(found: Iterable[Run], step: str) -> float:
+    """The seconds that all runs together were at this step."""
+    return sum(run.passages[step].seconds for run in found if step in run.passages)
 
 
 def attempts(found: Iterable[Run]) -> Iterator[Attempt]:

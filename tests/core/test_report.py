@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -34,26 +35,32 @@ class Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.stack: list[str] = []
         self.elements: list[tuple[str, dict[str, str]]] = []
-        self.said: list[str] = []
+        self.parents: list[str] = []  # the class of what each of them is in
+        self.texts: list[tuple[tuple[str, ...], str]] = []  # each with the elements it is in
+        self._classes: list[str] = []
         self.feed(text)
         self.close()
         assert self.stack == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {k: v or "" for k, v in attrs}))
+        said = {k: v or "" for k, v in attrs}
+        self.elements.append((tag, said))
+        self.parents.append(self._classes[-1] if self._classes else "")
         if tag not in VOID:
             self.stack.append(tag)
+            self._classes.append(said.get("class", ""))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.stack.pop() == tag
+        self._classes.pop()
 
     def handle_data(self, data: str) -> None:
         if "style" not in self.stack:
-            self.said.append(data)
+            self.texts.append((tuple(self.stack), data))
 
     @property
     def text(self) -> str:
-        return " ".join(" ".join(self.said).split())
+        return " ".join(" ".join(text for _, text in self.texts).split())
 
     def named(self, tag: str, class_: str = "") -> list[dict[str, str]]:
         return [
@@ -130,6 +137,7 @@ def test_what_is_open_is_said_first() -> None:
     at_work = page(told, at_work=True).text
     assert "▸ running web059.example.com: set ca_server" in at_work
     assert "broken off" not in at_work
+    assert "Under way (2)" in at_work and "Outcome unknown" not in at_work
     told.emit("waived", "ca", "web001.example.com", id="clock-skew", reason="seen to")
     debts = story.scripted("primary.example.com", "open the window")
     data = {"title": "the window", "opens": {"id": "w", "title": "it signs names", "repay": "x"}}
@@ -261,6 +269,128 @@ def test_a_waiver_for_everybody_says_so() -> None:
     assert "clock-skew on every host: known" in page(told).text
 
 
+# --- its pictures -------------------------------------------------------------------------------
+
+
+def section(told: Story, title: str) -> Page:
+    """The part of the page under this heading; sections do not nest."""
+    text = render("html", told.events, told.site)
+    found = re.findall(rf"<section><h2>{re.escape(title)}</h2>(.*?)</section>", text, re.DOTALL)
+    assert len(found) == 1, title
+    return Page(found[0])
+
+
+def titles(of: Page) -> list[str]:
+    """What is said of the parts of a drawing to who points at them."""
+    return [text for stack, text in of.texts if stack[-2:] == ("g", "title")]
+
+
+def test_the_estate_is_drawn_as_it_was_and_as_it_is() -> None:
+    made = section(story.told(), "The estate, before and after")
+    captions = [text for stack, text in made.texts if stack[-1] == "figcaption"]
+    assert captions == ["Before, as first surveyed", "Now, 5 steps of 5 finished"]
+    assert len(made.named("figure")) == len(made.named("svg", "map")) == 2
+    # Agents, the name they call, who serves them, and what is behind.
+    before = [
+        "60 agents, site-a, site-b, as found",
+        "puppet.example.com, as found",
+        "primary.example.com, Puppet Server 7.9.5, as found",
+        "Certificate authority, primary.example.com, as found",
+    ]
+    nodes = titles(made)
+    assert nodes[:4] == before
+    assert {
+        "puppet.example.com, TCP proxy on lb.example.com, done",
+        "cm1.example.com, done",
+        "cm2.example.com, done",
+        "cm3.example.com, done",
+        "PuppetDB, on pdb.example.com, done",
+        "Certificate authority, asked as ca.example.com, on primary.example.com, done",
+    } <= set(nodes[4:])
+    shares = [text for stack, text in made.texts if stack[-2:] == ("svg", "text") and "%" in text]
+    assert shares == ["50 %", "25 %", "25 %"]
+    kinds = ("catalogs", "facts", "certificates")
+    drawn = [len([a for a in made.named("g", "line") if kind in a["class"]]) for kind in kinds]
+    assert drawn == [2 + 4, 3, 1 + 1]
+    for words in ("60 agents call puppet.example.com", "50 %", "asked as ca.example.com"):
+        assert words in made.text  # the same in words
+
+
+def test_what_is_to_come_is_drawn_so_and_what_nobody_surveyed_is_said() -> None:
+    nodes = titles(section(story.told(None, story.first), "The estate, before and after"))
+    assert "cm1.example.com, to come" in nodes
+    told = Story(story.site(agents=2))
+    told.begin()
+    told.step("ca")
+    told.done("ca")
+    made = section(told, "The estate, before and after")
+    assert "No host was surveyed in a run that is in the journal." in made.text
+    assert len(made.named("svg", "map")) == 1
+
+
+def test_shares_are_bars_as_planned_and_as_measured() -> None:
+    made = section(story.told(), "Shares")
+    assert "puppet.example.com, agents counted in 10 minutes" in made.text
+    for kind, widths in {
+        "planned": ["50.00", "25.00", "25.00"],
+        "measured": [f"{100 * n / 59:.2f}" for n in (31, 15, 13)],
+    }.items():
+        assert [bar["width"] for bar in made.named("rect", kind)] == widths
+    cells = [text for stack, text in made.texts if stack[-1] == "td"]
+    assert cells[:5] == ["cm1.example.com", "50 %", "53 %", "31", "+3 points"]
+    assert cells[5:9] == ["cm2.example.com", "25 %", "25 %", "15"]
+
+
+def test_hosts_are_drawn_over_time_with_the_steps_above_them() -> None:
+    told = story.told()
+    made = section(told, "Hosts over time (UTC)")
+    found = runs(told.events)
+    rows = [row.title for row in timeline.rows(told.site, attempts(found))]
+    assert len(made.named("text", "host")) == len(rows)
+    assert [t for stack, t in made.texts if stack[-2:] == ("text", "title")] == rows
+    said = titles(made)
+    whole = [
+        "run 20261126-1, 1 run: broken off, by ada",
+        "run 20261126-2, 2 resume: exit 1, by ada",
+    ]
+    assert [t for t in said if t.startswith("run ")][:2] == whole
+    steps = [p for run in found for p in run.passages.values() if p.started]
+    assert [f"{p.title}: {STATUS[p.status].word}" for p in steps] == [
+        t for t in said if t.partition(":")[0] in story.STEPS.values()
+    ]
+    assert len(made.named("g", "run")) == 3 and len(made.named("g", "step")) == len(steps) == 7
+    assert "cm3.example.com: start puppetserver, 0:20: failed" in said
+    assert "40 agents, site-a: 40 actions: ok" in said
+    # To scale and on the row of its host: the failure is right of the installation.
+    installed, failed = (
+        bar
+        for bar in bars(made)
+        if bar[0].startswith("cm3.") and ("install" in bar[0] or "0:20" in bar[0])
+    )
+    assert installed[1] < failed[1] and installed[2] == failed[2]
+    assert "14 h" in made.text and "23:26" in made.text
+
+
+def bars(made: Page) -> list[tuple[str, float, float]]:
+    """What each bar of a timeline says, and where it begins."""
+    places = [
+        (float(attrs["x"]), float(attrs["y"]))
+        for (name, attrs), parent in zip(made.elements, made.parents, strict=True)
+        if name == "rect" and "bar" in parent.split()
+    ]
+    said = [t for t in titles(made) if t.count(": ") == 2]
+    return [(text, *place) for text, place in zip(said, places, strict=True)]
+
+
+def test_a_step_took_what_all_runs_took_that_came_to_it() -> None:
+    told = story.told()
+    cells = [text for stack, text in section(told, "Where it stands").texts if stack[-1] == "td"]
+    assert [c for c in cells if re.fullmatch(r"\d+:\d\d", c)] == [
+        "0:01", "5:17", "5:42", "2:27", "1:00",
+    ]  # fmt: skip
+    assert "| Build the compile masters | ✓ ok | 5:42 |" in render("md", told.events, told.site)
+
+
 # --- the timeline -------------------------------------------------------------------------------
 
 
@@ -378,6 +508,56 @@ def test_junit_is_xml_whatever_a_host_says() -> None:
     top = parsed(text)
     assert top.find("testsuite/testcase/failure") is not None
     assert "\u202e" not in text and "\x1b" not in text
+
+
+def test_junit_says_who_approved_what_and_what_was_found() -> None:
+    told = story.told()
+    top = parsed(render("junit", told.events, told.site))
+    suites = {suite.get("name"): suite for suite in top}
+    approved = [p.get("value") or "" for p in suites["ca"].findall("properties/property")]
+    assert [a.rpartition(",")[0] for a in approved] == [
+        "2025-10-09 08:53:50 UTC by ada (typed)",
+        "2025-10-09 23:24:23 UTC by ada (typed)",
+    ]
+    found = (suites["survey"].findtext("system-out") or "").splitlines()
+    assert len(found) == 69
+    for line in (
+        "2025-10-09 08:53:22 UTC warning clock-skew: web007.example.com: 41 s behind the CA",
+        "2025-10-09 08:53:22 UTC warning disk-low: pdb.example.com: /: 300 MiB "
+        "(accepted: moves in March)",
+    ):
+        assert line in found
+
+
+# --- Markdown and JSON --------------------------------------------------------------------------
+
+
+def test_markdown_says_what_was_found_and_who_approved_it_when() -> None:
+    told = story.told()
+    lines = render("md", told.events, told.site).splitlines()
+    for line in (
+        "## 2025-10-09 08:53:21 UTC: run by ada with pmrunbook 0.1.0",
+        "- 08:53:22 warning: web007.example.com: 41 s behind the CA",
+        "- 08:53:22 blocker: primary.example.com: ca\\_server is puppet",
+        "- 23:24:23 approved by ada (typed), plan `326361000000`",
+        "- 23:28:59 cm3.example.com: start puppetserver",
+        "- 23:29:19 cm3.example.com: **failed** exit 1: port 8140 is taken",
+        "**2025-10-09 23:59:42**: done (exit 0)",
+    ):
+        assert line in lines, line
+
+
+def test_json_is_the_journal_run_by_run() -> None:
+    told = story.told()
+    data = json.loads(render("json", told.events, told.site))
+    assert [run["mode"] for run in data["runs"]] == ["run", "resume", "resume"]
+    events = [event for run in data["runs"] for event in run["events"]]
+    assert [e["at"] for e in events] == [e.at for e in told.events]
+    approved = [e for e in events if e["kind"] == "approved"]
+    assert {(e["data"]["by"], e["data"]["how"]) for e in approved} == {("ada", "typed")}
+    [skew] = [e for e in events if e["data"].get("id") == "clock-skew"]
+    assert (skew["step"], skew["host"]) == ("survey", "web007.example.com")
+    assert skew["data"]["observed"] == "41 s behind the CA"
 
 
 # --- the command --------------------------------------------------------------------------------
