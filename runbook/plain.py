@@ -288,7 +288,7 @@ class Plain:
                 try:
                     self.shell(question.host, subprocess.call)
                 except (OSError, RunbookError) as error:  # no ssh here, a bad ssh_config
-                    print(error, file=self._err)
+                    say(str(error), to=self._err)
                 continue
             text = evidence = ""
             while choice.needs_text and not text:
@@ -321,7 +321,7 @@ class Plain:
         finally:
             show()
             self.give_back = _nothing
-        print(file=self._err)
+        say("", to=self._err)
         return line.removesuffix("\n")
 
     def _line(self, prompt: str) -> str:
