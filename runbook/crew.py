@@ -6,6 +6,7 @@ it. Nothing here decides what comes next: that is the engine's.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,6 +39,7 @@ from runbook.model import (
     Site,
     Status,
     Verdict,
+    as_read,
     plain,
 )
 from runbook.ports import (
@@ -310,11 +312,19 @@ class Crew:
         return self._ended(step, action, job, Status.OK, 0)
 
     def _instruct(self, step: str, action: Action, human: Human) -> Failure | None:
-        """Ask a person to do it, until the read proves that it was done."""
+        """Ask a person to do it, until the read proves that it was done.
+
+        That they were asked is on record: who does it after the run has ended did it for us.
+        """
+        job = ""
         while True:
             proof = self._ask(action.host, (human.done,))[human.done.id]
             if proof.ok:
                 break
+            if not job:
+                job = self._begin(step, action)
+                state = self._rec.state.step(step).actions[action.id]
+                self.settle(state, Status.WAITING, note="asked of a person")
             seen = (proof.out or proof.err).strip()
             reply = self._rec.ask(
                 Question(
@@ -336,8 +346,15 @@ class Crew:
             if reply.key == "attest":
                 self.attest(step, action, reply)
                 return None
-        job = self._begin(step, action)
-        return self._ended(step, action, job, Status.OK, 0, "proved: " + proof.out.strip()[:200])
+        job = job or self._begin(step, action)
+        return self._ended(step, action, job, Status.OK, 0, _proved(proof))
+
+    def prove(self, state: ActionState) -> None:
+        """Settle what a person was asked for, if they did it meanwhile."""
+        proof = as_read(state.action["do"]["done"])
+        with contextlib.suppress(RunbookError):  # whoever reads the host next says so
+            if (found := self._ask(state.host, (proof,))[proof.id]).ok:
+                self.settle(state, Status.OK, 0, _proved(found))
 
     def repay(self, debt: OpenDebt) -> None:
         """End a temporary state; a debt that cannot be repaid stays in the ledger, and is said."""
@@ -519,6 +536,10 @@ def _as_shares(title: str, verdict: Verdict) -> dict[str, Any]:
         "planned": {name: share for name, share, _ in verdict.shares},
         "measured": {name: count for name, _, count in verdict.shares},
     }
+
+
+def _proved(proof: Reading) -> str:
+    return "proved: " + proof.out.strip()[:200]
 
 
 def _shown(evidence: str) -> str:

@@ -406,6 +406,8 @@ class Engine:
         for state in self._rec.state.unknown():
             self._take_lock()
             self._outcomes.find(state)
+        for state in self._rec.state.asked_for():
+            self._crew.prove(state)
 
 
 _AFTER = {

@@ -627,6 +627,11 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no plain form")
 
 
+def as_read(data: Mapping[str, Any]) -> Read:
+    """The read whose plain form this is."""
+    return Read(data["id"], data["script"], data["limit"], data["timeout"])
+
+
 def fingerprint(value: Any) -> str:
     """SHA-256 in hex over the plain form of `value`; equal values have equal fingerprints."""
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -139,6 +139,12 @@ class RunState:
             a for s in self.steps.values() for a in s.actions.values() if a.status in open_
         )
 
+    def asked_for(self) -> tuple[ActionState, ...]:
+        """What a person was asked for, and nobody has seen done."""
+        return tuple(
+            a for s in self.steps.values() for a in s.actions.values() if a.status is Status.WAITING
+        )
+
     def attested(self) -> tuple[ActionState, ...]:
         """Actions a person says are done, where nothing that was read says so."""
         all_ = (a for s in self.steps.values() for a in s.actions.values())

@@ -18,7 +18,6 @@ from runbook.model import (
     DnsChange,
     Human,
     Nothing,
-    Read,
     Risk,
     Runbook,
     Script,
@@ -26,6 +25,7 @@ from runbook.model import (
     Stage,
     Status,
     Step,
+    as_read,
 )
 from runbook.outcomes import Outcomes
 from runbook.plan import Plan, StagePlan
@@ -100,9 +100,7 @@ def _outage(past: ActionState, state: RunState) -> float:
 def _opposite(past: ActionState, *, force: bool) -> Script | DnsChange | Human:
     do, back = past.action["do"], past.first.action["undo"]
     if back["kind"] == "Human":
-        proof = back["done"]
-        read = Read(proof["id"], proof["script"], proof["limit"], proof["timeout"])
-        return Human(back["instruction"], read)
+        return Human(back["instruction"], as_read(back["done"]))
     if do["kind"] == "DnsChange":
         return DnsChange(
             server=do["server"],

@@ -213,6 +213,43 @@ def test_a_persons_own_action_may_be_attested() -> None:
     assert [a.evidence for a in run.recorder.state.attested()] == ["ticket 7"]
 
 
+def test_what_a_person_did_after_the_run_had_ended_is_proved_and_taken_back(
+    tmp_path: Path,
+) -> None:
+    """They were asked: that they did it is the run's doing, and its undo asks them again."""
+
+    def plan(site: Site, facts: Facts) -> tuple[Action, ...]:
+        if facts.get("h1", "open").ok:
+            return ()
+        do = Human("Open the firewall", Read("open", "get open"))
+        back = Human("Shut the firewall", Read("shut", "get shut"))
+        return (Action("do/h1/x", "h1", "the firewall is open", do, back),)
+
+    step = Step("one", "One", "", reads("open"), stages=(Stage("do", "Do", plan),))
+    fleet, folder = Fleet("h1"), tmp_path / "s"
+    run = make(fleet, site("h1"), step, face=Scripted("approve", "quit"), folder=folder)
+    with pytest.raises(Interrupted):
+        run.engine.run()
+    assert run.journal
+    run.journal.close()
+    fleet.hosts["h1"].values["open"] = "1"
+    run = make(fleet, site("h1"), step, mode="resume", folder=folder)
+    run.engine.run()
+    (done,) = run.recorder.state.step("one").actions.values()
+    assert (done.status, done.note) == (Status.OK, "proved: 1")
+    assert run.journal
+    run.journal.close()
+    face = Scripted("approve", "quit")
+    run = make(fleet, site("h1"), step, mode="undo", folder=folder, face=face)
+    with pytest.raises(Interrupted):
+        run.undo.run("one")
+    assert "do/h1/x" in run.recorder.state.step("one").actions
+    fleet.hosts["h1"].values["shut"] = "1"
+    face.append("approve")
+    run.undo.run("one")
+    assert run.recorder.state.step("one").actions == {}
+
+
 def test_what_is_attested_and_irreversible_stops_an_undo() -> None:
     def plan(site: Site, facts: Facts) -> tuple[Action, ...]:
         return (Action("do/h1/x", "h1", "x", Script("fail"), Irreversible("it is sent")),)
