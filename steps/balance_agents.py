@@ -311,7 +311,7 @@ def samples(site: Site, facts: Facts) -> tuple[Seen, ...]:
 def _missed(site: Site, facts: Facts, pool: Pool, share: float) -> float:
     """How likely it is that a server with this share gets none of the samples' runs."""
     many = sum(s.name in pool.agents for s in samples(site, facts))
-    return float((1 - share) ** (many * times(site, facts)))
+    return float((1 - share) ** (many * times(site, facts, pool)))
 
 
 def expected_ones(site: Site, facts: Facts) -> tuple[str, ...]:
@@ -338,17 +338,14 @@ def unlikely_ones(site: Site, facts: Facts) -> tuple[str, ...]:
     return tuple(name for name in first_members(site) if name not in wanted)
 
 
-def times(site: Site, facts: Facts) -> int:
-    """Runs of each sample, so that hardly by chance a server gets none of them."""
-    if strategy(site) == "server-list" or sticky(site):
+def times(site: Site, facts: Facts, pool: Pool | None) -> int:
+    """Runs of each sample of a pool, so that hardly by chance a server gets none of them."""
+    if pool is None or strategy(site) == "server-list" or sticky(site):
         return 1
-    needed = 1
-    for pool in pools(site):
-        least = min((s for s in pool.shares().values() if s), default=1.0)
-        many = sum(s.name in pool.agents for s in samples(site, facts)) or 1
-        runs = 1 if least >= 1 else math.ceil(math.log(SURE) / math.log(1 - least))
-        needed = max(needed, math.ceil(runs / many))
-    return min(RUNS, needed)
+    least = min((s for s in pool.shares().values() if s), default=1.0)
+    many = sum(s.name in pool.agents for s in samples(site, facts)) or 1
+    runs = 1 if least >= 1 else math.ceil(math.log(SURE) / math.log(1 - least))
+    return min(RUNS, math.ceil(runs / many))
 
 
 # --- proof ----------------------------------------------------------------------------------------

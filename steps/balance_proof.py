@@ -105,13 +105,17 @@ class Rounds:
     counts: str
 
     def runs(self, site: Site, facts: Facts, n: int = 1) -> Planned:
-        if not self._open(site, facts, n):
-            return ()
-        many = times(site, facts)
-        words = "one run" if many == 1 else f"{many} runs"
-        title = f"{words} of its agent, in no-op mode{self.why}"
+        due = self._open(site, facts, n)
         stage, proof = _nth(self.spread, n), "cut-over" if self.proof == SPREAD else ""
-        return tuple(run(site, stage, s, title, many, proof) for s in samples(site, facts))
+        planned = []
+        for seen in samples(site, facts):
+            if not any(_asks(site, seen, server) for server in due):
+                continue
+            many = times(site, facts, pool_of(site, seen.name))
+            words = "one run" if many == 1 else f"{many} runs"
+            title = f"{words} of its agent, in no-op mode{self.why}"
+            planned.append(run(site, stage, seen, title, many, proof))
+        return tuple(planned)
 
     def count(self, site: Site, facts: Facts, n: int = 1) -> Planned:
         again = "again" if sticky(site) and n < ROUNDS else ""

@@ -338,8 +338,8 @@ def with_pool(strategy: str, *weights: int, **more: object) -> Site:
 def test_a_server_is_missed_by_chance_hardly_ever(agents: int, weights: tuple[int, ...]) -> None:
     given = with_pool("srv", *weights, domain="example.com")
     facts = seen(agents)
-    runs = balance_agents.times(given, facts) * len(balance_agents.samples(given, facts))
     (pool,) = pools(given)
+    runs = balance_agents.times(given, facts, pool) * len(balance_agents.samples(given, facts))
     for name, share in pool.shares().items():
         likely = (1 - share) ** runs <= balance_agents.SURE
         assert (name in balance_agents.expected_ones(given, facts)) == likely
@@ -358,7 +358,7 @@ def test_where_agents_are_kept_each_runs_once_and_then_again_where_none_came(str
     given = with_pool(strategy, *(1,) * 8)
     members = [m.name for m in pools(given)[0].members]
     facts = seen(3, members)
-    assert balance_agents.times(given, facts) == 1
+    assert balance_agents.times(given, facts, pools(given)[0]) == 1
     assert balance_agents.expected_ones(given, facts) == tuple(members)
     assert len(balance_agents.samples(given, seen(40, members))) == 8
     rounds = balance_proof.SPREAD_ROUNDS
