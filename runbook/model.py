@@ -226,6 +226,9 @@ class Facts:
 
     hosts: Mapping[str, HostFacts] = field(default_factory=dict)
     answers: Mapping[Query, Answer] = field(default_factory=dict)
+    idle: frozenset[str] = frozenset()
+    """Hosts that are left out of what is planned: what is known of them counts, as in a list of
+    all servers, but whatever any host may do is for another."""
 
     def get(self, host: str, read: str) -> Reading:
         """The reading, or one with exit 255 that says why there is none."""
@@ -240,7 +243,8 @@ class Facts:
     def without(self, hosts: Iterable[str]) -> Facts:
         """These facts as if those hosts had never been read."""
         out = set(hosts)
-        return Facts({n: f for n, f in self.hosts.items() if n not in out}, self.answers)
+        kept = {n: f for n, f in self.hosts.items() if n not in out}
+        return Facts(kept, self.answers, self.idle)
 
     def merged(self, other: Facts) -> Facts:
         """These facts with `other`'s on top, host by host and read by read."""
@@ -249,7 +253,7 @@ class Facts:
             old = hosts.get(name)
             keep = dict(old.readings) if old and new.reachable else {}
             hosts[name] = HostFacts({**keep, **new.readings}, new.error)
-        return Facts(hosts, {**self.answers, **other.answers})
+        return Facts(hosts, {**self.answers, **other.answers}, self.idle)
 
 
 # --- changing -----------------------------------------------------------------------------------

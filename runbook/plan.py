@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runbook.errors import RunbookError
@@ -141,6 +141,7 @@ def make_stage(
 ) -> StagePlan:
     """What `stage` would do now; `hosts` narrow a roll-out, other stages belong to the whole."""
     only = hosts if stage.rollout else ()
+    facts = replace(facts, idle=frozenset(without))
 
     def wanted(host: str) -> bool:
         return host not in without and (not only or not host or host in only)

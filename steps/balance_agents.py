@@ -302,7 +302,7 @@ def samples(site: Site, facts: Facts) -> tuple[Seen, ...]:
     found: list[Seen] = []
     for pool in pools(site):
         mine = [s for s in movable(site, facts) if s.name in pool.agents and ca_proof.runs(site, s)]
-        found += mine[:most]
+        found += [s for s in mine if s.name not in facts.idle][:most]
     own = ca_host(site, facts)
     few = sticky(site) and len(found) < servers
     return (*found, own) if few and ca_proof.runs(site, own) else tuple(found)

@@ -64,7 +64,8 @@ class Probe:
 
 def prober(site: Site, facts: Facts) -> Seen | None:
     """The host on which a new agent is tried: the first agent, best one that knows `puppet ssl`."""
-    able = [s for s in see(site, facts) if s.certname and s.ruby and not s.enterprise]
+    seen = (s for s in see(site, facts) if s.name not in facts.idle)
+    able = [s for s in seen if s.certname and s.ruby and not s.enterprise]
     agents = [s for s in able if "agent" in site.host(s.name).roles]
     others = [s for s in able if s.name != site.ca.host]
     modern = [s for s in agents if s.version >= (6, 4)]

@@ -15,6 +15,7 @@ from runbook.steps import (
     balance_gates,
     balance_proof,
     haproxy,
+    trial,
 )
 from runbook.steps.balance_proof import shares
 from runbook.steps.balancer import BALANCER
@@ -37,8 +38,10 @@ from runbook.model import (
     Script,
     SecretRef,
     Site,
+    Stage,
     Tsig,
 )
+from runbook.plan import make_stage
 from runbook.pools import Member, pools
 from tests.steps.test_cases import readings
 
@@ -351,6 +354,21 @@ def test_a_server_with_hardly_a_share_is_not_waited_for() -> None:
     given = with_pool("srv", 75, 0, domain="example.com")
     assert balance_agents.expected_ones(given, seen(2)) == (MEMBERS[0],)
     assert balance_agents.unlikely_ones(given, seen(2)) == (MEMBERS[1],)
+
+
+def test_what_any_host_may_do_is_for_none_that_is_left_out() -> None:
+    """A new agent is tried on the first one, and the first ones are samples, while they are in."""
+    tried: list[str] = []
+
+    def plan(given: Site, facts: Facts) -> tuple[()]:
+        host = trial.prober(given, facts)
+        tried.append(host.name if host else "")
+        tried.append(balance_agents.samples(given, facts)[0].name)
+        return ()
+
+    for out in ((), AGENTS[:1]):
+        make_stage(Stage("s", "S", plan), site(), seen(3), without=out)
+    assert tried == [AGENTS[0], AGENTS[0], AGENTS[1], AGENTS[1]]
 
 
 @pytest.mark.parametrize("strategy", ["tcp-proxy", "hardware"])
