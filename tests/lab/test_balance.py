@@ -407,8 +407,11 @@ def served(lab: Lab, agent: str) -> str:
 def down(lab: Lab, *hosts: str) -> Iterator[None]:
     """Their Puppet Servers are stopped, and serve again afterwards."""
     serves = (
-        "n=0; until curl -skf https://$(hostname -f):8140/status/v1/simple >/dev/null; "
-        "do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 1; done"
+        "n=0; until curl -skf -m 5 https://127.0.0.1:8140/status/v1/simple >/dev/null; do "
+        # Debian 12's unit now and then looks for the process before it is there.
+        "! systemctl -q is-failed puppetserver || systemctl start --no-block puppetserver; "
+        "n=$((n+1)); [ $n -lt 600 ] || { systemctl status puppetserver --no-pager; "
+        "journalctl -u puppetserver -n 40 --no-pager -o cat; exit 1; }; sleep 1; done"
     )
     for host in hosts:
         must(lab.execute(host, "systemctl stop puppetserver", timeout=120))
@@ -418,7 +421,7 @@ def down(lab: Lab, *hosts: str) -> Iterator[None]:
         for host in hosts:
             must(lab.execute(host, "systemctl start --no-block puppetserver"))
         for host in hosts:
-            must(lab.execute(host, serves, timeout=320))
+            must(lab.execute(host, serves, timeout=900))
 
 
 @pytest.mark.turn("balance")
