@@ -260,6 +260,8 @@ class Plain:
             return Reply("quit")
         flag = f"--cut-over {question.confirm}" if cut_over else FLAGS.get(question.kind, "")
         self._tell(question)
+        if getattr(question.subject, "undoes", ""):
+            flag = flag.replace("--resume", f"undo {question.step}")
         raise Waiting(f"waiting for the operator: {question.title}", host=question.host, hint=flag)
 
     def _tell(self, question: Question) -> None:

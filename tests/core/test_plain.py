@@ -16,7 +16,7 @@ from tempfile import NamedTemporaryFile
 import pytest
 
 from runbook.errors import UsageError, Waiting
-from runbook.model import Event
+from runbook.model import Action, Event, Human, Nothing, Read
 from runbook.plain import Plain
 from runbook.ports import Choice, Question, Reply
 from tests.core.estate import NAMES, ROLL, TWO, Fleet, Scripted, holds, make, site
@@ -291,3 +291,14 @@ def test_the_second_ctrl_c_ends_it_at_once_and_what_is_typed_is_shown_again() ->
     assert not prompt.echo()
     prompt.types("\x03")
     assert prompt.end() == 130
+
+
+@pytest.mark.parametrize(("undoes", "way"), [("", "--resume"), ("do/h1/x", "undo one")])
+def test_who_is_asked_for_something_is_told_how_to_go_on(undoes: str, way: str) -> None:
+    done = Human("Open the firewall", Read("open", "true"))
+    action = Action("do/h1/x", "h1", "it is open", done, Nothing(), undoes=undoes)
+    choices = (Choice("check", "Done: check it"), Choice("quit", "Quit"))
+    question = Question("human", "it is open", "", choices, step="one", host="h1", subject=action)
+    with pytest.raises(Waiting) as waits:
+        Plain(yes=True, err=io.StringIO()).ask(question)
+    assert waits.value.hint == f"do it, then: pmrunbook {way}"

@@ -100,7 +100,8 @@ def test_a_zone_that_only_a_person_may_change_there_and_back(turn: Seat) -> None
     back = ("undo", "cutover", "--plain", "--yes")
     out = must(unsigned.pmrunbook(*back, timeout=900), 7)
     assert f"add     {name}. 300 IN A {old}" in out
-    state = json.loads(must(unsigned.pmrunbook("status", "--json")))
+    assert "do it, then: pmrunbook undo cutover" in out
+    state = json.loads(unsigned.pmrunbook("status", "--json").stdout)
     assert state["steps"]["cutover"]["status"] != "undone"
     update(lab, f"update delete {name} A", f"update add {name} 3600 A {old}")
     must(unsigned.pmrunbook(*back, timeout=900))
