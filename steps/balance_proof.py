@@ -305,9 +305,9 @@ def drill_run(site: Site, facts: Facts) -> Planned:
 
 
 def _asks(site: Site, agent: Seen, server: Seen) -> bool:
-    """Whether this agent is one of those that the server is for."""
+    """Whether this agent goes there while all is well; one of no pool helps out anywhere."""
     pool = pool_of(site, agent.name)
-    return pool is None or server.name in (m.name for m in pool.members)
+    return pool is None or server.name in pool.shares()
 
 
 def drill_start(site: Site, facts: Facts) -> Planned:

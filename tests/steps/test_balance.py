@@ -20,7 +20,7 @@ from runbook.steps import (
 from runbook.steps.balance_proof import shares
 from runbook.steps.balancer import BALANCER
 from runbook.steps.cutover import CUTOVER
-from runbook.steps.layout import FileFact
+from runbook.steps.layout import FileFact, Seen
 
 from runbook.model import (
     Action,
@@ -354,6 +354,17 @@ def test_a_server_with_hardly_a_share_is_not_waited_for() -> None:
     given = with_pool("srv", 75, 0, domain="example.com")
     assert balance_agents.expected_ones(given, seen(2)) == (MEMBERS[0],)
     assert balance_agents.unlikely_ones(given, seen(2)) == (MEMBERS[1],)
+
+
+def test_a_server_that_only_stands_by_for_an_agent_is_none_of_its_own() -> None:
+    """Its runs say nothing of that server: not in the drill, nor where the load is counted."""
+    servers = [{"name": n, "weight": 1, "port": 8140} for n in MEMBERS]
+    first, second = ({**s, "priority": p} for s, p in zip(servers, (0, 1), strict=True))
+    given = site("srv", domain="example.com", servers=(first, second))
+    one, other = (Seen(name, seen(1)) for name in MEMBERS)
+    agent = Seen(AGENTS[0], seen(1))
+    assert balance_proof._asks(given, agent, one)
+    assert not balance_proof._asks(given, agent, other)
 
 
 def test_what_any_host_may_do_is_for_none_that_is_left_out() -> None:
