@@ -26,9 +26,9 @@ from runbook.ssh.frame import GUARD, PATH, UNGUARD, Clock, Lines, clean, quote
 
 ROOT = "/var/lib/pmrunbook"
 MOST = 8 * 1024 * 1024
-"""Bytes of a job's output that travel; beyond it only the end does. As many are kept of its end."""
+"""Bytes of the beginning of a job's output that travel, and that are kept of its end."""
 END = 65_536
-"""Bytes of that end."""
+"""Bytes of the end that travel where there are more than `MOST`."""
 TAIL = 4096
 """Bytes of output in an `Outcome`."""
 KILL_AFTER = 10
@@ -199,24 +199,21 @@ if [ "$where" = claimed ]; then
   [ "$where" = claimed ] && { say silent; exit 0; }
 fi
 say following
-off=@OFFSET@ sent=0 flood= pause=0.02
+off=@OFFSET@ sent=0 pause=0.02
 while :; do
   where
   size=$(wc -c <"$dir/out")
-  n=$((size - off))
+  n=$(((size < @MOST@ ? size : @MOST@) - off))
   if [ "$n" -gt 0 ]; then
-    if [ -z "$flood" ] && [ "$((sent + n))" -le @MOST@ ]; then
-      tail -c "+$((off + 1))" "$dir/out" | head -c "$n"
-      off=$size sent=$((sent + n)) pause=0.05
-    else
-      flood=1
-    fi
+    tail -c "+$((off + 1))" "$dir/out" | head -c "$n"
+    off=$((off + n)) sent=$((sent + n)) pause=0.05
   fi
   [ "$where" = running ] || break
   sleep "$pause"
   case $pause in 0.02) pause=0.05 ;; 0.05) pause=0.1 ;; 0.1) pause=0.2 ;; *) pause=0.4 ;; esac
 done
-if [ -n "$flood" ]; then
+n=$((size - off))
+if [ "$n" -gt 0 ]; then
   skip=$((n - @END@))
   [ "$skip" -gt 0 ] || skip=0
   say skipped "$sent" "$skip"
@@ -308,6 +305,7 @@ class Follow:
         self._end: tuple[str, int, int, int, str] | None = None
         self._received = 0
         self._skip: tuple[int, int] | None = None
+        self._skipped = False
         self.attached = False  # the follower on the host was heard
         self._offset = offset
 
@@ -321,6 +319,16 @@ class Follow:
         self._received += len(data)
         if self._received > 2 * MOST:
             raise LinkLost("the host sends more than was asked for", host=self._host)
+        if self._skip and not self._skipped:  # it may be heard before what was said before it
+            before, skip = self._skip
+            ours = max(0, before - (self._received - len(data)))
+            if ours > len(data):
+                self._lines.feed(data)
+                return
+            self._lines.feed(data[:ours])
+            if skip:
+                self._lines.feed(f"\n... {skip} bytes of output left out ...\n".encode())
+            self._skipped, data = True, data[ours:]
         self._lines.feed(data)
 
     def err(self, data: bytes) -> None:
@@ -348,8 +356,7 @@ class Follow:
             )
         if word == "skipped" and (found := re.fullmatch(f"{_NUMBER} {_NUMBER}", rest)):
             self._skip = (int(found[1]), int(found[2]))
-            if int(found[2]):
-                self._lines.feed(f"\n... {found[2]} bytes of output left out ...\n".encode())
+            self.out(b"")
         elif found := re.fullmatch(f"(done|lost) {_NUMBER} {_NUMBER} {_NUMBER} ?(.*)", text):
             self._end = (found[1], int(found[2]), int(found[3]), int(found[4]), found[5])
         else:

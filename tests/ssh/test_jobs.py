@@ -386,6 +386,23 @@ def test_what_a_job_says_without_end_does_not_fill_the_disk(world: World, spool:
     wait_for(lambda: out.read_bytes().endswith(b"daemon\n"))
 
 
+def test_who_comes_late_is_told_the_beginning_and_the_end(world: World, spool: Path) -> None:
+    """However much a job has said before anybody looked."""
+    writer = world.hosts().writers().writer(world.host(world.sshd()))
+    job = Job("late", "echo first; yes 0123456789abcde | head -c 20971520; echo last", 60)
+    for _ in range(2):  # the second time all of it is there at the first look
+        outcome, lines = run(writer, job)
+        assert outcome.exit == 0
+        assert lines[0] == "first" and lines[-1] == "last"
+        left = [line for line in lines if line.startswith("... ")]
+        middle = 6 + 20971520 + 5 - spool_module.MOST - spool_module.END
+        assert left == [f"... {middle} bytes of output left out ..."]
+        at = lines.index(left[0])
+        assert {len(line) for line in (*lines[1 : at - 1], *lines[at + 2 : -1])} == {15}
+        cut = sum(len(line) + 1 for line in lines[:at]) - spool_module.MOST
+        assert cut in (0, 1)  # a line that was cut got its end
+
+
 def test_output_is_made_harmless(world: World) -> None:
     writer = world.hosts().writers().writer(world.host(world.sshd()))
     script = "printf '\\033]0;x\\007\\033[2Jhi\\r50%%\\r100%%\\n'; printf tail"
