@@ -78,6 +78,11 @@ class Failure:
     tail: str = ""  # the last lines it said
 
     @property
+    def lane(self) -> str:
+        """The host in whose order it was to be done."""
+        return self.action.lane if self.action else self.host
+
+    @property
     def distrust(self) -> bool:
         """Whether a key or a certificate is why: no plan's thresholds are for that."""
         return isinstance(self.cause, TrustError)
@@ -167,11 +172,23 @@ class Crew:
     # --- performing -------------------------------------------------------------------------------
 
     def perform(self, step: str, actions: Sequence[Action]) -> list[Failure]:
-        """The actions, each host's in order until one fails, the hosts side by side."""
-        by_host: dict[str, list[Action]] = {}
+        """The actions, each lane's in order until one fails, the lanes side by side.
+
+        Lanes that come to one other host wait for each other: what one opens there, it closes
+        before the next one comes.
+        """
+        lanes: dict[str, list[Action]] = {}
         for action in actions:
-            by_host.setdefault(action.host, []).append(action)
-        failures = self._each(by_host, lambda host: self._work(step, by_host[host]))
+            lanes.setdefault(action.lane, []).append(action)
+        visited = {a.host: threading.Lock() for a in actions if a.host != a.lane}
+
+        def work(lane: str) -> Failure | None:
+            with contextlib.ExitStack() as held:
+                for host in sorted({a.host for a in lanes[lane]} - {lane}):
+                    held.enter_context(visited[host])
+                return self._work(step, lanes[lane])
+
+        failures = self._each(lanes, work)
         return [f for f in failures.values() if f]
 
     def _work(self, step: str, actions: Sequence[Action]) -> Failure | None:

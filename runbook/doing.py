@@ -85,13 +85,13 @@ class Doing:
             return
         self._rec.emit("stage", step.id, title=stage.title, id=stage.id)
         self._approval.ahead(step, prior)
-        hosts = prior.hosts
+        lanes = prior.lanes
         whole = planning.make_stage(stage, self._site, self._scout.facts)
-        everybody = {*whole.hosts, *(later.host for later in whole.later)}
+        everybody = {*whole.lanes, *(later.host for later in whole.later)}
         rollout = self._site.rollout
         if stage.singly:
             rollout = replace(rollout, canary=1, batch=1)
-        groups = tuple(planning.batches(hosts, rollout)) if stage.rollout else (hosts,)
+        groups = tuple(planning.batches(lanes, rollout)) if stage.rollout else (lanes,)
         failed: set[str] = set()
         for number, group in enumerate(groups):
             # Nobody was asked since: that reading is the one right before.
@@ -99,13 +99,13 @@ class Doing:
             failures = self._group(step, stage, group, everybody, read)
             # What is not trusted comes first: a run that ends here ends with that.
             for failure in sorted(failures, key=lambda f: not f.distrust):
-                if failure.host in self._rec.state.excluded:
+                if failure.lane in self._rec.state.excluded:
                     continue
-                failed.add(failure.host)
-                known = failure.status is Status.FAILED and self._scout.may_exclude(failure.host)
+                failed.add(failure.lane)
+                known = failure.status is Status.FAILED and self._scout.may_exclude(failure.lane)
                 known = known and not failure.distrust
                 if known and number and len(failed) <= rollout.max_failures:
-                    self._scout.exclude(failure.host, f"failed: {failure.note}"[:300])
+                    self._scout.exclude(failure.lane, f"failed: {failure.note}"[:300])
                 else:
                     self._mend(step, stage, failure)
 
@@ -154,7 +154,7 @@ class Doing:
             if later.host in group and later.host not in {f.host for f in failures}
         ]
         failures += self._crew.perform(step.id, plan.on(group))
-        bad = {f.host for f in failures}
+        bad = {f.lane for f in failures}
         return failures + self._judge(step, stage, group, bad, everybody)
 
     def _fresh(
@@ -209,7 +209,7 @@ class Doing:
         current: Failure | None = failure
         while current:
             question = _question(step, current)
-            if not self._scout.may_exclude(current.host):
+            if not self._scout.may_exclude(current.lane):
                 choices = tuple(c for c in question.choices if c.key != "exclude")
                 question = replace(question, choices=choices)
             reply = self._rec.ask(question)
@@ -217,7 +217,7 @@ class Doing:
                 case "quit":
                     raise _reason(current)
                 case "exclude":
-                    self._scout.exclude(current.host, reply.text or current.note[:300])
+                    self._scout.exclude(current.lane, reply.text or current.note[:300])
                     return
                 case "skip":
                     raise SkipStep(reply.text)
@@ -251,7 +251,7 @@ class Doing:
         state = actions.get(failure.action.id) if failure.action else None
         if state and state.status in (Status.UNKNOWN, Status.RUNNING):
             self._crew.resolve(state)
-        hosts = {failure.host} - {""}
+        hosts = {failure.host, failure.lane} - {""}
         self._scout.refresh(step, hosts)
         if trouble := self._crew.troubles.get(failure.host):
             return Failure(failure.host, Status.FAILED, trouble.what, failure.action, trouble)
@@ -263,16 +263,16 @@ class Doing:
                 return failure
             if not needed:
                 self._crew.settle(state, Status.OK, note="found done by looking")
-        left = self._approval.stage(step, stage).on({failure.host})
+        left = self._approval.stage(step, stage).on({failure.lane})
         if left and reply.key != "retry":
             # What was wrong with an action still is; that the host was silent is not.
             todo = f"to do: {'; '.join(action.title for action in left)}"
             return failure if failure.action else Failure(failure.host, Status.FAILED, todo)
         if left:
-            left = self._fresh(step, stage, {failure.host}).actions
+            left = self._fresh(step, stage, {failure.lane}).actions
             if failures := self._crew.perform(step.id, left):
                 return failures[0]
-        return next(iter(self._judge(step, stage, {failure.host})), None)
+        return next(iter(self._judge(step, stage, {failure.lane})), None)
 
 
 def _question(step: Step, failure: Failure) -> Question:
@@ -284,7 +284,7 @@ def _question(step: Step, failure: Failure) -> Question:
         Choice("retry", "Look, and do it again where it is still needed"),
         Choice("done", "It was done by hand: look, and go on"),
         Choice("shell", f"Shell on {failure.host}"),
-        Choice("exclude", f"Leave {failure.host} out, shown to the end", needs_text=True),
+        Choice("exclude", f"Leave {failure.lane} out, shown to the end", needs_text=True),
         Choice("skip", "Skip the step; says why", needs_text=True),
         Choice("undo", f"Take back what {step.id} did"),
         QUIT,

@@ -404,6 +404,12 @@ class Action:
     undoes: str = ""  # id of the action this takes back
     about: str = ""  # the host it is done for, where that is another: who leaves that out, or asks
     # for others only, does not want it
+    turn: str = ""  # the host among whose actions it stands in its order, where that is another
+
+    @property
+    def lane(self) -> str:
+        """The host in whose order it is done; lanes run side by side."""
+        return self.turn or self.host
 
     def digest(self) -> str:
         return fingerprint(self)
@@ -503,7 +509,7 @@ def _no_queries(site: Site) -> tuple[Query, ...]:
 class Stage:
     """Part of a step whose actions may all be known once the stages before it ran.
 
-    Actions of one host run in order; hosts run side by side. With `rollout` the canary goes first
+    Actions of one lane run in order; lanes run side by side. With `rollout` the canary goes first
     and the stage's checks must pass on it before the next batch. An `always` stage also runs when
     an earlier one failed: it takes back what that one allowed.
     """

@@ -26,11 +26,11 @@ class StagePlan:
     later: tuple[Later, ...]
 
     @property
-    def hosts(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(a.host for a in self.actions))
+    def lanes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(a.lane for a in self.actions))
 
-    def on(self, hosts: Collection[str]) -> tuple[Action, ...]:
-        return tuple(a for a in self.actions if a.host in hosts)
+    def on(self, lanes: Collection[str]) -> tuple[Action, ...]:
+        return tuple(a for a in self.actions if a.lane in lanes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +143,11 @@ def make_stage(
     only = hosts if stage.rollout else ()
     facts = replace(facts, idle=frozenset(without))
 
-    def wanted(host: str) -> bool:
-        return host not in without and (not only or not host or host in only)
+    def wanted(planned: Action | Later) -> bool:
+        lane = planned.lane if isinstance(planned, Action) else planned.host
+        # Nothing is done on a host that is left out, in whosever turn.
+        out = {planned.host, lane} & set(without)
+        return not out and (not only or not lane or lane in only)
 
     def asked(planned: Action | Later) -> bool:
         # What is not known of, or done for, a host that nobody asked for can wait.
@@ -153,7 +156,7 @@ def make_stage(
             return False
         return about not in without and (not hosts or about in ("", *hosts))
 
-    planned = [p for p in stage.plan(site, facts) if wanted(p.host) and asked(p)]
+    planned = [p for p in stage.plan(site, facts) if wanted(p) and asked(p)]
     return StagePlan(
         stage,
         tuple(p for p in planned if isinstance(p, Action)),

@@ -19,6 +19,7 @@ from runbook.model import (
     Human,
     Nothing,
     Risk,
+    Rollout,
     Runbook,
     Script,
     Site,
@@ -28,7 +29,7 @@ from runbook.model import (
     as_read,
 )
 from runbook.outcomes import Outcomes
-from runbook.plan import Plan, StagePlan
+from runbook.plan import Plan, StagePlan, batches
 from runbook.ports import Choice, Question
 from runbook.recorder import Recorder
 from runbook.state import RUNS, ActionState, RunState
@@ -84,6 +85,7 @@ def _reverse(past: ActionState, state: RunState, *, force: bool) -> Action:
         risk=Risk.CHANGE,  # the way back stays open, whatever the way there asked for
         outage=_outage(past, state),
         undoes=past.id,
+        turn=str(past.action.get("turn", "")),
     )
 
 
@@ -133,6 +135,7 @@ class Undo:
     def __init__(
         self, site: Site, runbook: Runbook, recorder: Recorder, crew: Crew, operator: str
     ) -> None:
+        self._site = site
         self._runbook = runbook
         self._rec = recorder
         self._crew = crew
@@ -188,9 +191,10 @@ class Undo:
             self._approve(plan)
         for stage in plan.stages:
             self._rec.emit("stage", step.id, title=stage.stage.title, id=stage.stage.id)
-            due = [a for a in stage.actions if a.host not in self._out]
-            for failure in self._crew.perform(step.id, due):
-                self._settle(step, failure)
+            for group in self._groups(step, stage):
+                due = [a for a in stage.on(group) if not {a.host, a.lane} & set(self._out)]
+                for failure in self._crew.perform(step.id, due):
+                    self._settle(step, failure)
         left = sum(not id_.startswith(PREFIX) for id_ in self._rec.state.step(step.id).actions)
         if left:
             status, why = Status.FAILED, f"{count(left, 'action')} not taken back"
@@ -198,6 +202,14 @@ class Undo:
             status, why = Status.UNDONE, "" if plan.actions else "nothing to take back"
         self._rec.emit("step_done", step.id, status=status.value, why=why)
         return left
+
+    def _groups(self, step: Step, plan: StagePlan) -> tuple[tuple[str, ...], ...]:
+        """As few hosts at a time as on the way there: others serve meanwhile."""
+        stage = next((s for s in step.stages if s.id == plan.stage.id), plan.stage)
+        if not stage.rollout:
+            return (plan.lanes,)
+        batch = 1 if stage.singly else self._site.rollout.batch
+        return tuple(batches(plan.lanes, Rollout(canary=0, batch=batch)))
 
     @property
     def _out(self) -> Collection[str]:
@@ -269,7 +281,7 @@ class Undo:
                 Choice("retry", "Try again"),
                 Choice("force", "Put back what was there before, over what is there now"),
                 Choice("shell", f"Shell on {current.host}"),
-                _leave(current.host),
+                _leave(current.lane),
                 Choice("quit", "Quit; pmrunbook undo goes on"),
             )
             reply = self._rec.ask(
@@ -290,7 +302,7 @@ class Undo:
                     current.note, host=current.host, hint=f"pmrunbook undo {step.id}"
                 )
             if reply.key == "exclude":
-                self._exclude(current.host, reply.text)
+                self._exclude(current.lane, reply.text)
                 return
             again = self._actions_from(step, current.action, force=reply.key == "force")
             current = self._known(step, self._crew.perform(step.id, again))
@@ -300,7 +312,7 @@ class Undo:
         while failures and (action := failures[0].action) and failures[0].status is Status.UNKNOWN:
             state = self._rec.state.step(step.id).actions[action.id]
             self._find(state)
-            if action.host in self._out:
+            if {action.host, action.lane} & set(self._out):
                 return None
             if state.status not in (Status.OK, Status.ATTESTED):
                 return replace(failures[0], status=Status.FAILED, note=state.note, cause=None)
@@ -309,12 +321,12 @@ class Undo:
         return failures[0] if failures else None
 
     def _actions_from(self, step: Step, failed: Action, *, force: bool) -> Sequence[Action]:
-        """The undo that failed and those of the same host and stage that waited behind it."""
+        """The undo that failed and those of the same lane and stage that waited behind it."""
         left = sorted(
             (
                 a
                 for a in self._rec.state.step(step.id).actions.values()
-                if a.host == failed.host
+                if (a.action.get("turn") or a.host) == failed.lane
                 and stage_of(a.id) == stage_of(failed.id)
                 and not a.id.startswith(PREFIX)
             ),

@@ -12,6 +12,7 @@ from .ca import CA
 from .code import CODE
 from .compilers import COMPILERS
 from .cutover import CUTOVER
+from .drain import gently
 from .puppetdb import PUPPETDB
 from .retire import RETIRE
 from .survey import SURVEY
@@ -29,7 +30,7 @@ def digest() -> str:
 RUNBOOK = Runbook(
     id="scaling",
     title="Scaling Puppet Server with compile masters",
-    steps=(SURVEY, CA, COMPILERS, PUPPETDB, CODE, BALANCER, CUTOVER, RETIRE),
+    steps=(SURVEY, *map(gently, (CA, COMPILERS, PUPPETDB, CODE, BALANCER)), CUTOVER, RETIRE),
     prelude=reads.PRELUDE,
     memory=reads.MEMORY,
     digest=digest(),

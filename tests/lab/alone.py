@@ -8,26 +8,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runbook.steps import RUNBOOK as SCALING
-from runbook.steps.balancer import BALANCER
-from runbook.steps.code import CODE
-from runbook.steps.compilers import COMPILERS
-from runbook.steps.cutover import CUTOVER
-from runbook.steps.puppetdb import PUPPETDB
 from runbook.steps.survey import SURVEY
 
-COMPILERS_ALONE = replace(
-    SCALING, id="compilers-alone", steps=(SURVEY, replace(COMPILERS, needs=(SURVEY.id,)))
-)
-PUPPETDB_ALONE = replace(
-    SCALING, id="puppetdb-alone", steps=(SURVEY, replace(PUPPETDB, needs=(SURVEY.id,)))
-)
-CODE_ALONE = replace(SCALING, id="code-alone", steps=(SURVEY, replace(CODE, needs=(SURVEY.id,))))
-BALANCE_ALONE = replace(
-    SCALING,
-    id="balance-alone",
-    steps=(
-        SURVEY,
-        replace(BALANCER, needs=(SURVEY.id,)),
-        replace(CUTOVER, needs=(SURVEY.id, BALANCER.id)),
-    ),
-)
+from runbook.model import Runbook, Step
+
+
+def _step(name: str, *needs: str) -> Step:
+    return replace(SCALING.step(name), needs=(SURVEY.id, *needs))
+
+
+def _alone(name: str, *steps: Step) -> Runbook:
+    return replace(SCALING, id=f"{name}-alone", steps=(SURVEY, *steps))
+
+
+COMPILERS_ALONE = _alone("compilers", _step("compilers"))
+PUPPETDB_ALONE = _alone("puppetdb", _step("puppetdb"))
+CODE_ALONE = _alone("code", _step("code"))
+BALANCE_ALONE = _alone("balance", _step("balancer"), _step("cutover", "balancer"))

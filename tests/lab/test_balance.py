@@ -256,6 +256,42 @@ def test_it_is_green_and_a_second_run_does_nothing(seat: Seat) -> None:
     assert not [e for e in seat.events()[past:] if e.kind == "start"]
 
 
+SLOW = """PATH=/opt/puppetlabs/bin:$PATH
+cd "$(puppet config print environmentpath --section server)"/production/manifests || exit
+printf '$slept = generate("/bin/sleep", "20")\\n' >zz_slow.pp
+"""
+
+
+@pytest.mark.turn("balance")
+def test_each_server_is_drained_before_it_is_reloaded(seat: Seat) -> None:
+    """No agent fails, though each of its catalogs takes longer than a server stays away.
+
+    The step finds compile masters built by hand, which agents use: what differs is changed.
+    """
+    lab = seat.lab
+    for member in servers(lab):
+        must(lab.execute(member, SLOW))
+    loop = Looped(lab, agents(lab)[-1])
+    past = len(seat.events())
+    must(replace(seat, runbook="compilers-alone").pmrunbook("--plain", "--yes", timeout=2400))
+    many, failed = loop.ended()
+    narrate(f"each server reloaded: {many} runs of an agent meanwhile, {len(failed)} failed")
+    for member in servers(lab):
+        must(lab.execute(member, SLOW.replace("printf", "rm -f zz_slow.pp #")))
+    assert many and failed == []
+    begun = [(e.id, e.host) for e in seat.events()[past:] if e.kind == "start"]
+    for member in (fqdn(lab, m) for m in servers(lab)):
+        (at,) = (n for n, (action, _) in enumerate(begun) if action == f"start/{member}/reload")
+        drain, fill = (
+            begun.index((f"start/{member}/{x}", fqdn(lab, "lb1"))) for x in ("drain", "fill")
+        )
+        assert drain < at < fill
+        assert not [x for x, _ in begun[drain:fill] if x.endswith("/drain") and member not in x]
+    assert {fqdn(lab, m) for m in servers(lab)} == well(lab)
+    assert must(seat.pmrunbook("debts")).strip() == "none"
+    must(replace(seat, runbook="compilers-alone").pmrunbook("verify", timeout=900))
+
+
 def test_back_in_one_command_and_nobody_notices(seat: Seat) -> None:
     lab = seat.lab
     loop = Looped(lab, agents(lab)[0])
