@@ -218,11 +218,24 @@ def shares(site: Site, facts: Facts) -> Iterator[Finding]:
     yield found("ca-share", site.ca.host, said)
 
 
+def strangers(site: Site, facts: Facts) -> Iterator[Finding]:
+    """Machines that know nothing but the name: it is not the CA's any more."""
+    if called := names(site):
+        yield found("new-machines", "", f"{' and '.join(called)} leads to servers without a CA")
+    ours = [a for t in ("A", "AAAA") for a in ca_name.addresses(site, facts, proxy(site), t)]
+    for host in site.having("compiler"):
+        log = sections(facts.get(host.name, "catalog-log").out).get("", NONE)
+        asked = [line.partition(" ") for line in log.all("no_ca")]
+        said = [f"{a}{' (the proxy)' if a in ours else ''}: {n} times" for a, _, n in asked]
+        if said:
+            yield found("ca-asked-here", host.name, ", ".join(said), name=site.ca.name)
+
+
 def findings(site: Site, facts: Facts) -> Iterator[Finding]:
     """Everything that hinders or should be known; the host of the proxy has its own."""
     if not about(site):
         return
-    for kind in (capacity, covered, destinations, records, shares):
+    for kind in (capacity, covered, destinations, records, shares, strangers):
         yield from kind(site, facts)
     if (proxy(site) or strategy(site) == "hardware") and len(pools(site)) > 1:
         yield found("proxy-one-pool", proxy(site), f"{len(pools(site))} pools")

@@ -980,6 +980,23 @@ KINDS = {
             "Puppet Server, and look again; with strategy: tls-proxy this step sets it, safely.",
         ),
         Kind(
+            "new-machines",
+            NOTE,
+            "ca_server in what sets machines up",
+            "A machine that is set up anew and knows nothing but that name asks a compile master "
+            "for its certificate, and gets 404. Put ca_server into the image, kickstart or module "
+            "that sets machines up.",
+        ),
+        Kind(
+            "ca-asked-here",
+            WARNING,
+            "nobody who takes a compile master for the CA",
+            "Within a day these asked here for a certificate and got 404: machines that do not "
+            "know the CA's name, set up anew or not in the inventory. Behind a proxy its own "
+            "address shows; the proxy's log has theirs.",
+            "puppet config set ca_server {name} --section main   # on such a machine",
+        ),
+        Kind(
             "health-check-shallow",
             NOTE,
             "to be known: what the balancer's health check sees",

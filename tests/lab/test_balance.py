@@ -256,6 +256,26 @@ def test_it_is_green_and_a_second_run_does_nothing(seat: Seat) -> None:
     assert not [e for e in seat.events()[past:] if e.kind == "start"]
 
 
+NEW = """PATH=/opt/puppetlabs/bin:$PATH
+set -- --waitforcert 0 --certname new.example --server {name} --color=false
+puppet ssl bootstrap "$@" --confdir /root/new --ssldir /root/new/ssl 2>&1
+rc=$?
+rm -rf /root/new
+[ $rc != 0 ]
+"""
+
+
+def test_a_new_machine_that_knows_the_name_alone_is_found(seat: Seat) -> None:
+    """It takes a compile master for the CA. Before anybody is moved, a note says who would."""
+    lab = seat.lab
+    asked = ("--dry-run", "--plain", "--step", "cutover")
+    before = must(seat.pmrunbook(*asked, timeout=900))
+    assert "[new-machines]" in before and "[ca-asked-here]" not in before
+    must(lab.execute(agents(lab)[0], NEW.format(name=pool_name(lab)), timeout=300))
+    after = must(seat.pmrunbook(*asked, timeout=900))
+    assert f"{address(lab, 'lb1')} (the proxy): " in after.partition("[ca-asked-here]")[2]
+
+
 SLOW = """PATH=/opt/puppetlabs/bin:$PATH
 cd "$(puppet config print environmentpath --section server)"/production/manifests || exit
 printf '$slept = generate("/bin/sleep", "20")\\n' >zz_slow.pp
