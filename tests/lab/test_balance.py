@@ -291,17 +291,19 @@ def test_each_server_is_drained_before_it_is_reloaded(seat: Seat) -> None:
     lab = seat.lab
     for member in servers(lab):
         must(lab.execute(member, SLOW))
-    loop = Looped(lab, agents(lab)[-1])
+    loops = [Looped(lab, host) for host in agents(lab)]
     past = len(seat.events())
     must(replace(seat, runbook="compilers-alone").pmrunbook("--plain", "--yes", timeout=2400))
-    many, failed = loop.ended()
-    narrate(f"each server reloaded: {many} runs of an agent meanwhile, {len(failed)} failed")
+    ended = [loop.ended() for loop in loops]
+    many, failed = sum(n for n, _ in ended), [x for _, lines in ended for x in lines]
+    narrate(f"each server away for a while: {many} runs of agents, {len(failed)} failed")
     for member in servers(lab):
         must(lab.execute(member, SLOW.replace("printf", "rm -f zz_slow.pp #")))
     assert many and failed == []
     begun = [(e.id, e.host) for e in seat.events()[past:] if e.kind == "start"]
     for member in (fqdn(lab, m) for m in servers(lab)):
-        (at,) = (n for n, (action, _) in enumerate(begun) if action == f"start/{member}/reload")
+        ids = [f"start/{member}/{x}" for x in ("restart", "reload")]
+        (at,) = (n for n, (action, _) in enumerate(begun) if action in ids)
         drain, fill = (
             begun.index((f"start/{member}/{x}", fqdn(lab, "lb1"))) for x in ("drain", "fill")
         )
