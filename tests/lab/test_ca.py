@@ -14,7 +14,8 @@ import yaml
 from runbook.lab.disk import LOGIN_TRACES
 from runbook.lab.lab import Lab
 from runbook.model import Event
-from tests.lab.conftest import SPOOL, Seat, jobs_run, link_cut, must, picture
+from tests.lab.conftest import SPOOL, Seat, jobs_run, link_cut, must, narrate, picture
+from tests.lab.edits import compared
 
 pytestmark = pytest.mark.lab
 
@@ -321,3 +322,10 @@ def test_a_link_cut_during_a_job_loses_nothing(seat: Seat) -> None:
     with link_cut(lab, server(lab), issuing, 12):
         must(seat.pmrunbook("--plain", "--yes"))
     must(seat.pmrunbook("verify", "--plain"))
+
+
+def test_puppet_reads_what_was_set_and_all_else_as_before(ca_lab: Lab) -> None:
+    """And just what it reads where it has set the same itself."""
+    many, asked = compared(ca_lab, server(ca_lab))
+    narrate(f"{many} of {asked} files compared with what Puppet reads and writes")
+    assert many > 300
