@@ -13,9 +13,13 @@ servers() { # name, open connections, number, status: a line each
 of() { # name: connections, number and status of this one
     servers | awk -v name="$1" '$1 == name {print $2, $3, $4}'
 }
-told() { # name, state
+told() { # name, state: HAProxy says nothing where it does as it is told
     ask_haproxy "set server compilers/$1 state $2" | grep . >&2 && return 1
-    return 0
+    case $(of "$1") in
+    *' DRAIN'*) [ "$2" = drain ] ;;
+    ?*) [ "$2" = ready ] ;;
+    *) false ;;
+    esac || { printf 'Error: HAProxy does not set %s to %s\n' "$1" "$2" >&2; return 1; }
 }
 fill() { # name: it gets agents again, where it was us who kept them away
     [ -e "$marks/$1" ] || { printf '%s was not drained by us: left as it is\n' "$1"; return 0; }
