@@ -295,11 +295,17 @@ class Engine:
             self._scout.refresh(step, self._scout.hosts())
 
     def verify(self) -> bool:
-        """Ask every check again and plan again: true when all holds and nothing is left to do."""
+        """Ask every check again and plan again: true when all holds and nothing is left to do.
+
+        Once all of it is told, TrustError for a host whose key is why something could not be.
+        """
         self._scout.begin(self._due)
         if self._topic:
-            return self._on(self._due[0])
-        held = [self._verified(step) for step in self._due]
+            held = [self._on(self._due[0])]
+        else:
+            held = [self._verified(step) for step in self._due]
+        if distrust := self._crew.distrusted(*self._crew.troubles):
+            raise distrust
         return all(held)
 
     def _on(self, step: Step) -> bool:

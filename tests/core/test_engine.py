@@ -853,17 +853,18 @@ def test_a_job_that_trusts_nobody_ends_the_run_with_its_own_exit_code() -> None:
         run.engine.run()
 
 
+def distrust(*_: object) -> NoReturn:
+    raise TrustError("known_hosts:3 has another key; nothing was sent")
+
+
 def distrusting(estate: Fleet, name: str) -> None:
     """From the end of its next job on, the host shows another key than the known one."""
     host, run = estate.hosts[name], estate.hosts[name].run
 
-    def refuse(*_: object) -> NoReturn:
-        raise TrustError("known_hosts:3 has another key; nothing was sent", host=name)
-
     def last(*args: Any) -> NoReturn:
         run(*args)
-        host.read = host.look = host.run = refuse  # type: ignore[method-assign]
-        refuse()
+        host.read = host.look = host.run = distrust  # type: ignore[method-assign]
+        distrust()
 
     host.run = last  # type: ignore[method-assign]
 
@@ -944,6 +945,18 @@ def test_a_host_that_is_not_trusted_when_the_change_is_proved(stage: bool) -> No
     run = make(estate, site(*NAMES), step, face=Scripted("approve", "quit"))
     with pytest.raises(TrustError, match="known_hosts:3"):
         run.engine.run()
+
+
+def test_a_host_that_is_not_trusted_is_why_verify_ends_but_the_others_are_told_first() -> None:
+    estate = fleet()
+    step = replace(ROLL, checks=holds("a", "1"))
+    make(estate, site(*NAMES), step).engine.run()
+    estate.hosts["h2"].read = distrust  # type: ignore[method-assign]
+    run = make(estate, site(*NAMES), step, mode="verify", writers=False)
+    with pytest.raises(TrustError, match="known_hosts:3"):
+        run.engine.verify()
+    told = {e.data["id"]: e.data["ok"] for e in run.face.events if e.kind == "check"}
+    assert (told["a/h1"], told["a/h2"], told["a/h4"]) == (True, None, True)
 
 
 def test_an_undo_on_a_host_that_is_not_trusted_ends_with_that() -> None:
