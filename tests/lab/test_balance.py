@@ -300,7 +300,7 @@ def test_each_server_is_drained_before_it_is_reloaded(seat: Seat) -> None:
     for host in ("main1", *servers(lab)):
         must(lab.execute(host, SLOW.replace("printf", "rm -f zz_slow.pp #")))
     assert many and failed == []
-    begun = [(e.id, e.host) for e in seat.events()[past:] if e.kind == "start"]
+    begun = [(e.action, e.host) for e in seat.events()[past:] if e.kind == "start"]
     for member in (fqdn(lab, m) for m in servers(lab)):
         ids = [f"start/{member}/{x}" for x in ("restart", "reload")]
         (at,) = (n for n, (action, _) in enumerate(begun) if action in ids)
