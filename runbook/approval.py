@@ -72,7 +72,9 @@ class Approval:
         return len(planning.make(step, self._site, facts, without=out, granted=granted).actions)
 
     def show(self, plan: Plan) -> None:
-        self._rec.emit("planned", plan.step.id, **plan.summary())
+        approved = self._rec.state.step(plan.step.id).approved
+        new = [a.id for a in plan.unapproved(approved)] if approved else []
+        self._rec.emit("planned", plan.step.id, new=new, **plan.summary())
 
     def ask(self, plan: Plan) -> None:
         """Have every action of the plan approved; SkipStep or Interrupted when it is not."""
@@ -133,7 +135,9 @@ class Approval:
             "cut-over": self._site.server,
         }.get(plan.risk.value, "")
         actions, hosts = count(len(plan.actions), "action"), count(len(plan.hosts), "host")
-        why = "This was not part of what was approved: it is known only now, or a host changed."
+        new = len(plan.unapproved(self._rec.state.step(step.id).approved))
+        why = f"New since it was approved, and marked so: {new} of {actions}. "
+        why += "It is known only now, or a host changed."
         held = self._held(step) if step.fresh else ""
         body = "\n\n".join(x for x in (why if again else "", held) if x)
         return Question(

@@ -451,12 +451,16 @@ class Crew:
         outcome = writer.look(state.job)
         if outcome.state is JobState.RUNNING:
             self._rec.say(f"{state.title}: still running, waiting for it", host=state.host)
-        while outcome.state is JobState.RUNNING:
+        said = ""
+        while True:
+            for line in added(said, outcome.tail).splitlines():
+                self._rec.emit("output", state.step, state.host, line=line)
+            said = outcome.tail
+            if outcome.state is not JobState.RUNNING:
+                break
             if self.stop.wait(LOOK_EVERY):
                 raise Stopped("stopped by the operator; the job goes on")
             outcome = writer.look(state.job)
-            last = outcome.tail.strip().rsplit("\n", 1)[-1]
-            self._rec.emit("output", state.step, state.host, line=last)
         if outcome.state is JobState.ABSENT:
             status, note = Status.PENDING, "it was never started"
         else:
@@ -580,6 +584,12 @@ def _unread(check: Check, facts: Facts) -> Verdict | None:
         return Verdict(None, "no host was read")
     silent = dict.fromkeys(host for host, _ in check.reads if not facts.reachable(host))
     return Verdict(None, f"not read: {', '.join(silent)}") if silent else None
+
+
+def added(before: str, now: str) -> str:
+    """What the end of an output has that an earlier look at it had not."""
+    starts = (n for n in range(len(before) + 1) if now.startswith(before[n:]))
+    return now[len(before) - next(starts) :]
 
 
 def judge(outcome: Outcome, expect: Sequence[int]) -> tuple[Status, str]:

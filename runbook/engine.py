@@ -443,7 +443,7 @@ def about(runbook: Runbook, topic: str) -> tuple[Step, ...]:
     """The step that knows this topic; none for none, UsageError for one that nobody knows."""
     known = {name: step for step in runbook.steps for name in step.topics}
     if topic and topic not in known:
-        hint = f"topics: {', '.join(known)}" if known else "pmrunbook verify asks everything"
+        hint = f"topics: {', '.join((*known, 'journal'))}; pmrunbook verify asks everything"
         raise UsageError(f"there is nothing called {topic} to verify", hint=hint)
     return (known[topic],) if topic else ()
 

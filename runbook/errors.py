@@ -74,6 +74,10 @@ class PasswordRefused(SudoRefused):
     """It was the password: who has the same one need not try it."""
 
 
+class NotTried(PasswordRefused):
+    """Another host refused the password: it is that one which tells why."""
+
+
 class TrustError(RunbookError):
     """A host key or a certificate is not the expected one; nothing was sent."""
 

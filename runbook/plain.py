@@ -207,8 +207,9 @@ class Plain:
                 "Nothing": f"stays: {undo['stays']}" if undo.get("stays") else "leaves no trace",
             }
             how = back.get(undo["kind"], f"IRREVERSIBLE: {undo.get('reason', '')}")
+            new = "new; " if action.get("id") in data.get("new", ()) else ""
             lines.append(
-                f"  {action['host'] or 'DNS'}: {action['title']}  ({action['risk']}; {how})"
+                f"  {action['host'] or 'DNS'}: {action['title']}  ({new}{action['risk']}; {how})"
             )
             change = action["diff"].splitlines()
             first = whose.setdefault(action["diff"], action["host"])

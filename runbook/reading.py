@@ -209,6 +209,9 @@ def _log(events: Iterable[Event], as_json: bool) -> int:
 
 def offline(site: Site, runbook: Runbook, only: tuple[str, ...]) -> int:
     """Every command that can be known without opening a socket."""
+    known = [step.id for step in runbook.steps]
+    if unknown := [name for name in only if name not in known]:
+        raise UsageError(f"there is no step {unknown[0]}", hint=f"steps: {', '.join(known)}")
     say("DRY RUN, OFFLINE: no socket is opened; what depends on the hosts is not known")
     for step in runbook.steps:
         if only and step.id not in only:

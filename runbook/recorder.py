@@ -102,5 +102,3 @@ class Recorder:
             case _:
                 text = f"{stamp} < {event.data['status']} (exit {event.data.get('exit')})"
         self._transcripts.write(event.step or "run", event.host, text)
-        if event.kind == "end":
-            self._transcripts.flush()

@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Callable, Collection, Iterable
 
 from runbook.crew import Crew
-from runbook.errors import RunbookError, TrustError, Unreachable
+from runbook.errors import NotTried, RunbookError, TrustError, Unreachable
 from runbook.model import Check, Facts, Finding, Runbook, Severity, Site, Step, plain
 from runbook.ports import Choice, Question
 from runbook.recorder import Recorder
@@ -108,6 +108,7 @@ class Scout:
             if reply.key == "quit":
                 known = [e for e in causes.values() if e]
                 worst = [e for e in known if isinstance(e, TrustError)]
+                known.sort(key=lambda e: isinstance(e, NotTried))
                 raise next(iter([*worst, *known]), Unreachable("hosts cannot be read"))
             if reply.key == "exclude":
                 for name in silent:

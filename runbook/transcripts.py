@@ -23,7 +23,7 @@ class Transcripts:
         return self.folder / step / f"{file_name(host)}.log"
 
     def write(self, step: str, host: str, text: str) -> None:
-        """Append one line; flushed at the end of each action, not at each line."""
+        """Append one line; it is there at once, also for who kills us, and for who reads along."""
         path = self.path(step, host)
         with self._guard, usable(path):
             handle = self._open.get((step, host))
@@ -31,13 +31,9 @@ class Transcripts:
                 private_folder(self.folder)
                 private_folder(path.parent)
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-                handle = self._open[(step, host)] = os.fdopen(fd, "a", encoding="utf-8")
+                handle = os.fdopen(fd, "a", buffering=1, encoding="utf-8")
+                self._open[(step, host)] = handle
             handle.write(text + "\n")
-
-    def flush(self) -> None:
-        with self._guard, usable(self.folder):
-            for handle in self._open.values():
-                handle.flush()
 
     def close(self) -> None:
         with self._guard:

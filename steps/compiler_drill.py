@@ -119,7 +119,7 @@ def drill(site: Site, facts: Facts, of: Drilled = COMPILERS) -> Planned:
             id=f"drill/{ca.name}/accepted-{seen.name}",
             host=ca.name,
             title=f"{seen.name} accepts it",
-            do=Script(_script(site, facts, seen) + "accepted\n", timeout=120.0),
+            do=Script(_script(site, facts, seen) + "accepted\n", timeout=240.0),
             undo=Nothing(),
             about=seen.name,
         )

@@ -21,8 +21,8 @@ issue() {
     fi
     echo "issued: $drill"
 }
-try() { # prints the status of an authenticated question, or why the handshake failed
-    timeout 30 "$ruby" --disable-gems -ropenssl -rsocket -e '
+try() { # seconds: prints the status of an authenticated question, or why the handshake failed
+    timeout "$1" "$ruby" --disable-gems -ropenssl -rsocket -e '
       name, port, cert, key, bundle = ARGV
       context = OpenSSL::SSL::SSLContext.new
       context.verify_mode = OpenSSL::SSL::VERIFY_PEER
@@ -46,10 +46,10 @@ try() { # prints the status of an authenticated question, or why the handshake f
       rescue OpenSSL::SSL::SSLError, SystemCallError, EOFError => e
         puts "refused: #{e.message}"
       end
-    ' "$member" "$port" "$dir/cert.pem" "$dir/key.pem" "$localcacert"
+    ' "$member" "$port" "$dir/cert.pem" "$dir/key.pem" "$localcacert" || echo "no answer in $1 s"
 }
-accepted() {
-    said=$(try)
+accepted() { # it waits for its turn behind the catalogs that are compiled there
+    said=$(try 180)
     printf '%s says %s\n' "$member" "$said"
     [ "$said" = 200 ] || { echo "Error: $member does not accept a certificate of the CA: $said" >&2; exit 1; }
     : >"$dir/accepted-$member"
@@ -64,7 +64,7 @@ revoke() {
 refused() { # patient: the server reads a new CRL by itself, within seconds
     waited=0
     while :; do
-        said=$(try)
+        said=$(try 30)
         case $said in # not any broken connection: the server's own word on the certificate
         refused:*alert*certificate*) break ;;
         esac

@@ -20,6 +20,7 @@ from paramiko.ssh_exception import SSHException
 
 from runbook.errors import (
     LinkLost,
+    NotTried,
     PasswordRefused,
     RunbookError,
     SudoRefused,
@@ -256,7 +257,7 @@ class _Trial:
                 self._turn.release()
             elif self._refused_by:
                 self._turn.release()
-                raise PasswordRefused(
+                raise NotTried(
                     f"not tried here: sudo on {self._refused_by} refused the same password",
                     host=host,
                     hint="Correct what `sudo_password` in the inventory refers to and start again.",

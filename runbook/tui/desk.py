@@ -6,7 +6,7 @@ No widget is touched here, so all of it can be looked at without a terminal.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,9 +60,10 @@ class Review:
     actions: tuple[Mapping[str, Any], ...]
     later: tuple[Mapping[str, Any], ...]
     stages: Mapping[str, str] = field(default_factory=dict)  # the stage's title by action
+    new: frozenset[str] = frozenset()  # actions that an earlier approval of the step had not
 
     @classmethod
-    def of(cls, plan: Plan) -> Review:
+    def of(cls, plan: Plan, approved: Collection[str] = ()) -> Review:
         return cls(
             plan.step.id,
             plan.digest,
@@ -70,6 +71,7 @@ class Review:
             tuple(plain(a) for a in plan.actions),
             tuple(plain(x) for x in plan.later),
             {a.id: stage.stage.title for stage in plan.stages for a in stage.actions},
+            frozenset(a.id for a in plan.unapproved(approved)) if approved else frozenset(),
         )
 
     @classmethod
@@ -187,7 +189,7 @@ class Desk:
     def look_at(self, question: Question) -> None:
         """Lay the plan the question is about on the desk."""
         if isinstance(question.subject, Plan):
-            self.seen_plan = Review.of(question.subject)
+            self.seen_plan = Review.of(question.subject, self.state.step(question.step).approved)
 
     # --- what is going on -------------------------------------------------------------------------
 
@@ -205,9 +207,9 @@ class Desk:
             key = self.question.question.kind
             ask = "a" if key in ("approve", "changed") and self.at_plan else "d"
             return [
-                ("waits for you: ", "warn"),
+                ("waits for you", "warn"),
+                (f", {ask} decides: ", "dim"),
                 (self.question.question.title, "strong"),
-                (f" · {ask} decides", "dim"),
             ]
         running = [h for h in self.state.hosts.values() if h.status is Status.RUNNING]
         ending: list[Part] = [("ending: ", "warn")] if self.stopping else []
@@ -218,11 +220,11 @@ class Desk:
                 *ending,
                 "waits for ",
                 (eldest.name, "strong"),
-                f"{others}: {eldest.title} · {span(self.clock() - eldest.since)}",
+                f" {span(self.clock() - eldest.since)}{others}: {eldest.title}",
             ]
         if self.current:
             step = self.state.step(self.current)
-            return [*ending, "works on ", (step.title, "strong"), f" {step.stage}"]
+            return [*ending, "works on ", (step.title, "strong"), f": {step.stage}"]
         return ending or [("starts", "dim")]
 
     def debts(self) -> list[Part]:

@@ -286,10 +286,9 @@ def _about(desk: Desk, question: Question) -> list[Part]:
     look = desk.look
     parts: list[Part] = []
     if question.kind in ("approve", "changed"):
-        if question.kind == "changed":
-            parts.append(("This is not the plan that was approved before.\n", "warn"))
         if question.body:
-            parts.append(f"{question.body}\n")
+            text = f"{question.body}\n"
+            parts.append((text, "warn") if question.kind == "changed" else text)
         if isinstance(desk.seen_plan, Review):
             parts += desk.seen_plan.counts()
         parts.append(("\nExactly what the plan shows is done, nothing else.", "dim"))

@@ -131,7 +131,8 @@ class ReviewView(Pane):
             return look.text("  ", look.sign(LATER), " ", look.cell(row.title, width - 4))
         undo = wording.undo_words(row.data["undo"])
         risk = str(row.data["risk"])
-        tags: list[Part] = [(risk, risk_tone(risk))] if risk not in ("change", "read") else []
+        tags: list[Part] = [("new", "warn")] if row.key in self.review.new else []
+        tags += [(risk, risk_tone(risk))] if risk not in ("change", "read") else []
         if row.data.get("outage"):
             tags.append((f"outage {round(row.data['outage'])} s", "warn"))
         if row.data["undo"]["kind"] == "Irreversible":

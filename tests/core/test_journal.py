@@ -132,11 +132,11 @@ def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
 def test_a_full_disk_under_a_transcript_is_said_in_words(tmp_path: Path) -> None:
     transcripts = Transcripts(tmp_path / "run")
     transcripts.write("step", "h1", "as ever")
-    with Path("/dev/full").open("w", encoding="utf-8") as full:
+    assert (tmp_path / "run" / "step" / "h1.log").read_text() == "as ever\n"  # while it is open
+    with Path("/dev/full").open("w", buffering=1, encoding="utf-8") as full:
         transcripts._open["step", "h1"] = full
-        transcripts.write("step", "h1", "no room")
         with pytest.raises(StateRefuses, match="No space left"):
-            transcripts.flush()
+            transcripts.write("step", "h1", "no room")
         transcripts.close()
 
 

@@ -101,7 +101,7 @@ def test_it_always_says_why_it_waits(tmp_path: Path) -> None:
     change = on.take()
     assert change.hosts == {"cm1.example.com", "cm2.example.com"}
     assert change.steps == {"ca"}
-    assert said(on.why()) == "waits for cm1.example.com and 1 more: install puppetserver · 1:00"
+    assert said(on.why()) == "waits for cm1.example.com 1:00 and 1 more: install puppetserver"
     on.stopping = True
     assert said(on.why()).startswith("ending: waits for cm1")
     on.code = 3
