@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from runbook import plan as planning
+from runbook.crew import added
 from runbook.errors import (
     Interrupted,
     OutcomeUnknown,
@@ -156,6 +157,9 @@ def test_what_was_not_in_the_review_is_asked_about() -> None:
     with pytest.raises(Interrupted):
         run.engine.run()
     assert [q.kind for q in run.face.asked] == ["approve", "changed"]
+    assert "marked so: 1 of 4 actions" in run.face.asked[1].body
+    first, second = (e.data["new"] for e in run.face.events if e.kind == "planned")
+    assert (first, second) == ([], ["copy/h2/a"])
     assert all(h.ran == [] for h in estate.hosts.values())
 
 
@@ -271,6 +275,39 @@ def test_a_lost_link_is_unknown_and_looking_finds_it_done() -> None:
     assert run.face.asked[1].kind == "unknown"
     assert estate.hosts["h2"].ran == ["set a 1"]  # once
     assert run.recorder.state.step("roll").status is Status.OK
+
+
+def test_a_job_that_is_found_at_work_is_shown_once_line_by_line(tmp_path: Path) -> None:
+    """Each look at it has the end of its output: what is new there is what the operator sees."""
+    estate = fleet()
+    run = make(estate, site(*NAMES), ROLL, folder=tmp_path, face=Scripted("approve", "quit"))
+    estate.hosts["h1"].lost_link = True
+    with pytest.raises(OutcomeUnknown):
+        run.engine.run()
+    assert run.journal
+    run.journal.close()
+    looks = iter(["one\n", "one\n", "one\ntwo\nthree\n", "two\nthree\nfour\n", "four\nfive"])
+    host = estate.hosts["h1"]
+
+    def look(job_id: str) -> Outcome:
+        tail = next(looks)
+        return Outcome(JobState.DONE if tail.endswith("five") else JobState.RUNNING, 0, tail)
+
+    host.look = look  # type: ignore[method-assign]
+    host.lost_link = False
+    again = make(estate, site(*NAMES), ROLL, mode="resume", folder=tmp_path)
+    again.crew.stop.wait = lambda seconds: False  # type: ignore[assignment,method-assign]
+    again.engine.run()
+    said = [e.data["line"] for e in again.face.events if e.kind == "output" and e.host == "h1"]
+    assert said[:5] == ["one", "two", "three", "four", "five"]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "new"),
+    [("", "", ""), ("", "a", "a"), ("a", "a", ""), ("abc", "bcd", "d"), ("ab", "xy", "xy")],
+)
+def test_what_an_output_has_since_it_was_looked_at(before: str, now: str, new: str) -> None:
+    assert added(before, now) == new
 
 
 def test_a_host_rebooted_in_a_job_is_unknown_until_the_operator_decides(tmp_path: Path) -> None:

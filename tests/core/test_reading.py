@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runbook import cli
-from runbook.errors import RunbookError
+from runbook.errors import Exit, RunbookError
 from runbook.journal import Journal
 from runbook.model import Event
 from tests.core.estate import DEBT, ROLL, Fleet, Scripted, make, site
@@ -182,6 +182,12 @@ def test_a_host_cannot_write_the_report(run) -> None:  # type: ignore[no-untyped
     assert _cell("done\n## Where it stands | all `ok` <b>") == (
         "done \\#\\# Where it stands \\| all \\`ok\\` \\<b\\>"
     )
+
+
+def test_offline_a_step_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--dry-run", "--offline", "--step", "nosuch", "--inventory", str(INVENTORY)]
+    assert cli.main(asked) == Exit.USAGE
+    assert "there is no step nosuch" in capsys.readouterr().err
 
 
 def test_offline_nobody_is_quoted_and_no_line_lacks_its_beginning(

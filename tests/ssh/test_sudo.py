@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook.errors import SudoRefused, Unreachable
+from runbook.errors import NotTried, SudoRefused, Unreachable
 from runbook.model import Host, Read, SecretRef
 from runbook.ports import Job
 from tests.ssh.conftest import PASSWORD, Sshd, User, World, wait_for
@@ -109,7 +109,7 @@ def test_a_password_that_hosts_share_is_tried_on_one_of_them_first(
         wait_for(lambda: "incorrect" in user.attempts())
     assert user.attempts().count("incorrect") == attempts
     if attempts:
-        first = next(e for e in errors if "not tried here" not in e.what)
+        first = next(e for e in errors if not isinstance(e, NotTried))
         others = [e.what for e in errors if e is not first]
         assert others == [f"not tried here: sudo on {first.host} refused the same password"] * 3
     else:
