@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import signal
 import sys
 import termios
 import time
@@ -244,6 +245,8 @@ class Prompt:
     def __init__(self, *words: str) -> None:
         self.pid, self.terminal = pty.fork()
         if not self.pid:
+            # Whoever started the tests in the background has them ignore it.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execv(sys.executable, [sys.executable, "-c", ASKS, *words])  # noqa: S606
         self.said = ""
         self.sees("> ")
