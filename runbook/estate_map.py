@@ -12,7 +12,7 @@ from runbook.model import Host, Site, Status
 from runbook.pools import Pool, pools
 from runbook.shares import Spread, spread
 from runbook.state import RunState
-from runbook.symbols import AS_FOUND, MADE, TO_COME, Mark, count
+from runbook.symbols import AS_FOUND, MADE, TO_COME, UNDER_WAY, Mark, count
 
 AGENTS, NAMES, SERVERS, SERVICES = range(4)
 """The columns, from those who ask to those who are asked."""
@@ -90,7 +90,7 @@ def before(site: Site, state: RunState) -> EstateMap:
 
 
 def now(site: Site, state: RunState) -> EstateMap:
-    """What the finished steps made, what still stands as found, and what is to come."""
+    """What finished steps made, what others are at, what stands as found, and what is to come."""
     draft = _Draft()
     balanced, built = _mark(state, BALANCING_STEP), _mark(state, COMPILERS_STEP)
     grown = {h.name for h in site.having("compiler")}
@@ -164,7 +164,11 @@ def outline(map_: EstateMap) -> Iterator[Entry]:
     for (target, stands, how), nodes in asking.items():
         who = _named([name for node in nodes for name in node.hosts])
         one = who == nodes[0].hosts[0]
-        verb = "will call" if stands == TO_COME.word else "calls" if one else "call"
+        verb = "calls" if one else "call"
+        verb = {
+            TO_COME.word: "will call",
+            UNDER_WAY.word: f"{'is' if one else 'are'} being moved to",
+        }.get(stands, verb)
         name = map_.node(target)
         yield Entry(f"{who} {verb} {name.title}" + (f", {how}" if how else ""))
         for line in map_.lines_from(target):
@@ -293,4 +297,6 @@ def _services(draft: _Draft, site: Site, state: RunState) -> None:
 
 def _mark(state: RunState, step_id: str) -> Mark:
     step = state.steps.get(step_id)
-    return MADE if step and step.status is Status.OK else TO_COME
+    if step and step.status is Status.OK:
+        return MADE
+    return UNDER_WAY if step and step.actions else TO_COME

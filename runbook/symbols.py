@@ -53,8 +53,9 @@ UNTOLD = Mark("?", "?", "unknown", "warn")
 
 AS_FOUND = Mark("●", "*", "as found", "plain")
 MADE = Mark("✓", "+", "done", "good")
+UNDER_WAY = Mark("◐", "~", "under way", "warn")
 TO_COME = Mark("○", "o", "to come", "dim")
-"""What stands in the map of the estate: as it was found, by a finished step, or not yet."""
+"""What stands in the map: as found, made by a step that is finished or begun, or not yet there."""
 
 URGENCY = (
     Status.FAILED,

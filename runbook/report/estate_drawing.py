@@ -17,7 +17,7 @@ from runbook.estate_map import (
     Node,
 )
 from runbook.report.markup import Markup, tag
-from runbook.symbols import TO_COME
+from runbook.symbols import TO_COME, UNDER_WAY
 
 WIDTH = 1180
 NODE = 236  # wide
@@ -126,7 +126,7 @@ def _node(node: Node, box: Box) -> Markup:
 
 
 def _class(mark: object) -> str:
-    return "to-come" if mark is TO_COME else "there"
+    return "to-come" if mark in (TO_COME, UNDER_WAY) else "there"
 
 
 def _line(line: Line, boxes: Mapping[str, Box], height: float) -> Markup:

@@ -193,7 +193,7 @@ def _estate(site: Site, state: RunState) -> Markup:
                 ("standby", "only when the others fail"),
                 ("facts", "facts and reports"),
                 ("certificates", "certificates"),
-                ("to-come", "faint: to come"),
+                ("to-come", "faint: to come, or under way"),
             )
         ),
         " ",

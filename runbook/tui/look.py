@@ -14,7 +14,7 @@ from rich.text import Text
 from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
-from runbook.symbols import AS_FOUND, SEVERITY, STATUS, TO_COME, Mark, shown
+from runbook.symbols import AS_FOUND, SEVERITY, STATUS, TO_COME, UNDER_WAY, Mark, shown
 
 Part = str | tuple[str, str]
 """A text, or a text and its tone."""
@@ -74,7 +74,10 @@ _TONES = {
 SMALLER = str.maketrans(
     {
         **{"·": "-", "…": "~", "—": "-", "→": ">", "─": "-", "│": "|"},
-        **{m.symbol: m.ascii for m in (*STATUS.values(), *SEVERITY.values(), AS_FOUND, TO_COME)},
+        **{
+            m.symbol: m.ascii
+            for m in (*STATUS.values(), *SEVERITY.values(), AS_FOUND, UNDER_WAY, TO_COME)
+        },
     }
 )
 """What our own texts use beyond ASCII, in ASCII."""

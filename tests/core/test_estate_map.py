@@ -20,9 +20,10 @@ from runbook.estate_map import (
 )
 from runbook.inventory import load
 from runbook.state import fold
-from runbook.symbols import AS_FOUND, MADE, TO_COME
+from runbook.symbols import AS_FOUND, MADE, TO_COME, UNDER_WAY
 from tests.core import story
 
+PRIMARY = "server/primary.example.com"
 INVENTORIES = Path(__file__).parents[2] / "inventories"
 
 
@@ -38,6 +39,17 @@ def test_nothing_is_known_before_the_first_survey() -> None:
     map_ = now(told.site, state)
     assert set(marks(map_, SERVERS).values()) == {"to come"}
     assert {line.mark for line in map_.lines} == {TO_COME}
+
+
+def test_what_a_step_has_begun_is_under_way() -> None:
+    """Agents may go there already: whoever looks in the middle of the cut-over is told so."""
+    told = story.told(None, story.first, story.second)
+    told.start("cutover", story.scripted("lb.example.com", "switch"))
+    map_ = now(told.site, fold(told.events))
+    pool = [x for x in map_.lines_from("name/puppet.example.com") if x.target != PRIMARY]
+    assert pool and {line.mark for line in pool} == {UNDER_WAY}
+    texts = [entry.text for entry in outline(map_)]
+    assert "60 agents are being moved to puppet.example.com, TCP proxy on lb.example.com" in texts
 
 
 def test_before_is_who_served_the_agents_at_the_first_survey() -> None:
@@ -66,9 +78,9 @@ def test_what_serves_today_stays_until_the_pool_is_there() -> None:
     map_ = now(told.site, fold(told.events))
     assert marks(map_, SERVERS) == {
         "primary.example.com": "as found",
-        "cm1.example.com": "to come",
-        "cm2.example.com": "to come",
-        "cm3.example.com": "to come",
+        "cm1.example.com": "under way",
+        "cm2.example.com": "under way",
+        "cm3.example.com": "under way",
     }
     [name] = map_.column(NAMES)
     assert name.notes == ("to be: TCP proxy on lb.example.com",)
