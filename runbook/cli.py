@@ -301,8 +301,13 @@ def enter_network(site: Site, arguments: list[str]) -> None:
     if not site.netns or os.environ.get(NETNS) == site.netns:
         return
     if not Path("/run/netns", site.netns).exists():
+        from runbook.journal import state_home
+
+        lab = Path(site.source).parent
+        named = lab.parent == state_home() / "labs" and lab.name != "default"
         raise UsageError(
-            f"the network namespace {site.netns} does not exist", hint="pmrunbook lab up"
+            f"the network namespace {site.netns} does not exist",
+            hint=f"pmrunbook lab up --name {lab.name}" if named else "pmrunbook lab up",
         )
     if os.geteuid() != 0:
         raise UsageError("entering a network namespace needs root", hint="sudo pmrunbook ...")

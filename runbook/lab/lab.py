@@ -75,7 +75,8 @@ class Lab:
                 if forced and not purge:
                     say(f"  forced: {' '.join(host.name for host in forced)}")
             if purge:
-                remove_tree(self.folder)
+                with narrate(say, "removing their disks and keys"):
+                    remove_tree(self.folder)
 
     def reset(self, say: Say = quiet, hosts: Sequence[str] = ()) -> None:
         """Put hosts (all, unless some are named) back to their baked state, and boot them.

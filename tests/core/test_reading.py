@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from runbook import cli
-from runbook.errors import Exit, RunbookError
+from runbook.errors import Exit, RunbookError, UsageError
+from runbook.inventory import load
 from runbook.journal import Journal
 from runbook.model import Event
 from tests.core.estate import DEBT, ROLL, Fleet, Scripted, make, site
@@ -182,6 +183,19 @@ def test_a_host_cannot_write_the_report(run) -> None:  # type: ignore[no-untyped
     assert _cell("done\n## Where it stands | all `ok` <b>") == (
         "done \\#\\# Where it stands \\| all \\`ok\\` \\<b\\>"
     )
+
+
+@pytest.mark.parametrize(("lab", "hint"), [("default", ""), ("other", " --name other")])
+def test_a_lab_that_is_down_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lab: str, hint: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    file = tmp_path / "pmrunbook" / "labs" / lab / "inventory.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{INVENTORY.read_text()}\nssh: {{user: x, netns: pmrb-nosuch}}\n")
+    with pytest.raises(UsageError, match="pmrb-nosuch") as refused:
+        cli.enter_network(load(file), [])
+    assert refused.value.hint == f"pmrunbook lab up{hint}"
 
 
 def test_offline_a_step_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
