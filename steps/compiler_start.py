@@ -399,7 +399,8 @@ def fresh_crl(site: Site, name: str) -> Check:
             said = f"{reads.CRL_TIMER}.timer is not active"
             return Verdict(False, said, f"systemctl enable --now {reads.CRL_TIMER}.timer")
         due = ", a newer one is due within the hour" if old else ""
-        return Verdict(True, f"number {', '.join(c.number for c in here.values())}{due}")
+        numbers = " and, of the CA above, ".join(c.number for c in here.values())
+        return Verdict(True, f"number {numbers}{due}")
 
     return Check(
         f"crl/{name}",

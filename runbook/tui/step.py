@@ -215,7 +215,7 @@ class StepView(Pane):
         elif isinstance(item, CheckState):
             parts = [look.word(verdict(item.ok)), "  ", (f"{item.title}\n\n", "strong")]
             parts += [("observed  ", "dim"), f"{item.observed}\n"]
-            if item.remedy:
+            if item.remedy and item.ok is not True:
                 parts += [("remedy    ", "dim"), f"{item.remedy}\n"]
             if item.detail and item.ok is not True:
                 parts += [f"\n{item.detail}\n"]
