@@ -482,7 +482,7 @@ def down(lab: Lab, *hosts: str) -> Iterator[None]:
             must(lab.execute(host, serves, timeout=900))
 
 
-@pytest.mark.turn("ways")
+@pytest.mark.turn("mission")
 def test_srv_records_of_two_sites(seat: Seat) -> None:
     """The guide's example: 75 and 25 at site A, one server at site B; each helps the other out."""
     lab = seat.lab

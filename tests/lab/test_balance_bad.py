@@ -34,7 +34,7 @@ from tests.lab.test_balance import (
 )
 from tests.lab.test_compilers_ways import conf, found
 
-pytestmark = [pytest.mark.lab, pytest.mark.turn("puppetdb")]
+pytestmark = [pytest.mark.lab, pytest.mark.turn("refusals")]
 
 
 @pytest.fixture(scope="module")

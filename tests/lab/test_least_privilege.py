@@ -14,7 +14,7 @@ from tests.lab.conftest import Seat, booted, must
 from tests.lab.test_balance import address, everywhere, pool_name
 from tests.lab.test_trust import PAGE
 
-pytestmark = [pytest.mark.lab, pytest.mark.turn("faults")]
+pytestmark = [pytest.mark.lab, pytest.mark.turn("rights")]
 
 HOSTS = {
     "PUPPET_CA": ["primary"],

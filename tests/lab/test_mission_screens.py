@@ -20,7 +20,7 @@ from tests.lab.test_ca_screens import release, screen, start, to_the_end, wait
 from tests.ui.conftest import NARROW, Terminal
 
 __all__ = ["screen"]
-pytestmark = [pytest.mark.lab, pytest.mark.turn("mission")]
+pytestmark = [pytest.mark.lab, pytest.mark.turn("screens")]
 
 
 @pytest.fixture(scope="module")
