@@ -248,6 +248,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     now = TURNS[day() % len(TURNS)]
     marks = {item: item.get_closest_marker("turn") for item in items}
+    if strange := {x for mark in marks.values() if mark for x in mark.args} - set(TURNS):
+        raise pytest.UsageError(f"nobody's turn: {', '.join(sorted(strange))}")
     later = [item for item, mark in marks.items() if mark and now not in mark.args]
     config.hook.pytest_deselected(items=later)
     items[:] = [item for item in items if item not in later]
