@@ -253,8 +253,9 @@ class Doing:
             self._crew.resolve(state)
         hosts = {failure.host, failure.lane} - {""}
         self._scout.refresh(step, hosts)
-        if trouble := self._crew.troubles.get(failure.host):
-            return Failure(failure.host, Status.FAILED, trouble.what, failure.action, trouble)
+        if silent := sorted(hosts & self._crew.troubles.keys()):
+            trouble = self._crew.troubles[silent[0]]
+            return Failure(silent[0], Status.FAILED, trouble.what, failure.action, trouble)
         if failure.status is Status.UNKNOWN:
             failure = replace(failure, cause=None)  # why it could not be looked at; now it can
         if state and state.status not in (Status.OK, Status.ATTESTED):

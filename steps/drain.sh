@@ -1,15 +1,10 @@
 # A server behind HAProxy gets no new agents while its Puppet Server is away.
-# Set before: server, its name in the proxy; the function of proxy_ask.sh.
+# Set before: server, its name in the proxy; the functions of proxy_ask.sh.
 # What we drain is marked, and the mark lasts no longer than what it tells of: whom somebody else
 # drained is left alone.
 set -u
 marks=/run/pmrunbook-drained
-servers() { # name, open connections, number, status: a line each
-    ask_haproxy 'show stat' | awk -F, '
-        /^#/ {sub(/^# /, ""); for (i = 1; i <= NF; i++) at[$i] = i; next}
-        $at["pxname"] == "compilers" && $at["svname"] !~ /^(FRONTEND|BACKEND)$/ {
-            print $at["svname"], $at["scur"], $at["sid"], $at["status"]}'
-}
+servers() { haproxy_servers scur sid status; }
 of() { # name: connections, number and status of this one
     servers | awk -v name="$1" '$1 == name {print $2, $3, $4}'
 }

@@ -10,3 +10,13 @@ ask_haproxy() { # command
         ' "$1"
     fi 2>/dev/null
 }
+haproxy_servers() { # column...: these of each server behind the proxy, after its name; a line each
+    ask_haproxy 'show stat' | awk -F, -v wanted="$*" '
+        BEGIN {n = split(wanted, names, " ")}
+        /^#/ {sub(/^# /, ""); for (i = 1; i <= NF; i++) at[$i] = i; next}
+        $at["pxname"] == "compilers" && $at["svname"] !~ /^(FRONTEND|BACKEND)$/ {
+            line = $at["svname"]
+            for (i = 1; i <= n; i++) line = line " " $at[names[i]]
+            print line
+        }'
+}

@@ -7,10 +7,9 @@ accepted() { # file: whether HAProxy would start with it
     exit 1
 }
 down() { # those of `members` that are not up
-    ask_haproxy 'show stat' | awk -F, -v wanted="$members" '
+    haproxy_servers status | awk -v wanted="$members" '
         BEGIN {n = split(wanted, names, " "); for (i = 1; i <= n; i++) left[names[i]] = 1}
-        /^#/ {sub(/^# /, ""); for (i = 1; i <= NF; i++) at[$i] = i; next}
-        $at["pxname"] == "compilers" && $at["status"] ~ /^UP/ {delete left[$at["svname"]]}
+        $2 == "UP" {delete left[$1]}
         END {for (name in left) print name}' | sort
 }
 wait_up() { # seconds

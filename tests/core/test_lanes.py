@@ -14,6 +14,7 @@ from runbook.model import (
     Script,
     Site,
     Stage,
+    Status,
     Step,
 )
 from runbook.plan import make_stage
@@ -120,6 +121,24 @@ def test_a_proxy_that_cannot_drain_holds_the_server_and_is_not_left_out() -> Non
     assert set(run.recorder.state.excluded) == set(SERVERS)
     assert {host for host, _ in fleet.order} == {PROXY}
     assert [q.host for q in face.asked[1:]] == [PROXY] * 3
+
+
+def test_a_server_that_fell_silent_since_its_proxy_failed_is_not_taken_for_done() -> None:
+    fleet = Watched(failing=PROXY)
+    face = Scripted("approve", "retry", "exclude:silent")
+    run = make(fleet, site(*NAMES[:2]), STEP, face=face)
+    asked = face.ask
+
+    def silenced(question: Any) -> Any:
+        fleet.hosts["h2"].down = question.kind != "approve"
+        return asked(question)
+
+    face.ask = silenced  # type: ignore[method-assign]
+    run.engine.run()
+    assert [q.host for q in face.asked[1:]] == [PROXY, "h2"]
+    assert set(run.recorder.state.excluded) == {"h2"}
+    drain = run.recorder.state.step("step").actions["all/h2/drain"]
+    assert drain.status is Status.FAILED  # and not found done by looking
 
 
 def test_retry_does_the_whole_turn_of_that_server() -> None:
