@@ -73,8 +73,7 @@ class Approval:
 
     def show(self, plan: Plan) -> None:
         approved = self._rec.state.step(plan.step.id).approved
-        new = [a.id for a in plan.unapproved(approved)] if approved else []
-        self._rec.emit("planned", plan.step.id, new=new, **plan.summary())
+        self._rec.emit("planned", plan.step.id, new=list(plan.new(approved)), **plan.summary())
 
     def ask(self, plan: Plan) -> None:
         """Have every action of the plan approved; SkipStep or Interrupted when it is not."""
@@ -135,8 +134,8 @@ class Approval:
             "cut-over": self._site.server,
         }.get(plan.risk.value, "")
         actions, hosts = count(len(plan.actions), "action"), count(len(plan.hosts), "host")
-        new = len(plan.unapproved(self._rec.state.step(step.id).approved))
-        why = f"New since it was approved, and marked so: {new} of {actions}. "
+        new = plan.new(self._rec.state.step(step.id).approved)
+        why = f"New since it was approved, and marked so: {len(new)} of {actions}. "
         why += "It is known only now, or a host changed."
         held = self._held(step) if step.fresh else ""
         body = "\n\n".join(x for x in (why if again else "", held) if x)

@@ -100,6 +100,10 @@ class Plan:
         """The actions whose digest is not among `approved`."""
         return tuple(a for a in self.actions if a.digest() not in approved)
 
+    def new(self, approved: Collection[str]) -> tuple[str, ...]:
+        """The ids of those, where some of the step was approved before; else nothing is new."""
+        return tuple(a.id for a in self.unapproved(approved)) if approved else ()
+
 
 def make(
     step: Step,

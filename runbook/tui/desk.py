@@ -71,7 +71,7 @@ class Review:
             tuple(plain(a) for a in plan.actions),
             tuple(plain(x) for x in plan.later),
             {a.id: stage.stage.title for stage in plan.stages for a in stage.actions},
-            frozenset(a.id for a in plan.unapproved(approved)) if approved else frozenset(),
+            frozenset(plan.new(approved)),
         )
 
     @classmethod
@@ -86,6 +86,7 @@ class Review:
             str(data.get("risk", "")),
             tuple(data.get("actions", ())),
             tuple(data.get("later", ())),
+            new=frozenset(data.get("new", ())),
         )
 
     @property
