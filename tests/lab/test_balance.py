@@ -309,7 +309,7 @@ def test_each_server_is_drained_before_it_is_reloaded(seat: Seat) -> None:
         )
         assert drain < at < fill
         assert not [x for x, _ in begun[drain:fill] if x.endswith("/drain") and member not in x]
-    assert {fqdn(lab, m) for m in servers(lab)} == well(lab)
+    assert {fqdn(lab, m) for m in servers(lab)} <= well(lab)
     assert must(seat.pmrunbook("debts")).strip() == "none"
     must(replace(seat, runbook="compilers-alone").pmrunbook("verify", timeout=900))
 
