@@ -1,5 +1,5 @@
 # HAProxy is told to use its files: a configuration it refuses is never put in its place.
-# Set before: members, the names of the servers that have to be up; the function of proxy_ask.sh.
+# Set before: members, the names of the servers that have to be up; the functions of proxy_ask.sh.
 set -u
 accepted() { # file: whether HAProxy would start with it
     haproxy -c -f "$1" && return 0

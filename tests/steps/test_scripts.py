@@ -901,7 +901,8 @@ sleep() { echo "waits $1"; }
 
 
 def test_agents_are_spread_anew_once_each_server_has_its_whole_share() -> None:
-    done = sh(f"members='cm1 cm2'\n{SEEN_BY_A_PROXY}{reads.script('proxy_serve.sh')}settled\n")
+    scripts = f"{reads.script('proxy_ask.sh')}{SEEN_BY_A_PROXY}{reads.script('proxy_serve.sh')}"
+    done = sh(f"members='cm1 cm2'\n{scripts}settled\n")
     assert done.stdout.splitlines()[1:] == ["waits 2", "asked: clear table compilers"]
 
 
