@@ -373,7 +373,7 @@ def unnoticed(lab: Lab, host: str) -> Iterator[None]:
 @pytest.mark.turn("balance")
 def test_round_robin(seat: Seat) -> None:
     lab = seat.lab
-    turn = with_(seat, load_balancing={"strategy": "round-robin", "drill": False})
+    turn = with_(seat, load_balancing={"strategy": "round-robin"})
     with unnoticed(lab, agents(lab)[-1]):
         moved(turn)
         assert everywhere(lab, pool_name(lab)) == [f"300 {address(lab, m)}" for m in servers(lab)]
@@ -386,7 +386,7 @@ def test_round_robin(seat: Seat) -> None:
 def test_a_list_of_servers_on_the_screens(seat: Seat, screen: Terminal) -> None:
     """The name has to be typed; a yes alone moves nobody."""
     lab = seat.lab
-    listed = with_(seat, load_balancing={"strategy": "server-list", "drill": False})
+    listed = with_(seat, load_balancing={"strategy": "server-list"})
     before = {h: picture(lab, h, "/etc/puppet", "/etc/hosts") for h in agents(lab)}
     start(screen, listed, "--step", "cutover")
     shown = release(screen, pool_name(lab))

@@ -19,6 +19,7 @@ from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, booted, must
 from tests.lab.test_balance import (
     ESTATE,
+    REFUSING,
     address,
     agents,
     cut_over,
@@ -269,6 +270,60 @@ def test_a_server_that_dies_in_the_middle_fails_no_agent(seat: Seat) -> None:
     must(other.pmrunbook("verify", "--step", "cutover", timeout=900))
     assert must(other.pmrunbook("debts")).strip() == "none"
     must(other.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+    unmoved(lab)
+
+
+def also(seat: Seat, name: str, **sections: object) -> Seat:
+    """The seat with these sections beside its own, in a file of this name."""
+    file = seat.state / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(seat.inventory.read_text()) | sections))
+    return replace(seat, file=file)
+
+
+def test_an_agent_that_fails_the_new_way_stops_it_before_the_zone(seat: Seat) -> None:
+    """As many as may fail are left out, and named; one more, and who went ahead comes back."""
+    lab = seat.lab
+    cut_off = agents(lab)[1]
+    balanced = proxied(seat, 1, 1)
+    lenient = also(balanced, "lenient", rollout={"max_failures": "1"})
+    must(lenient.pmrunbook("--plain", "--yes", "--step", "balancer", timeout=1800))
+    must(balanced.pmrunbook("--plain", "--yes", "--step", "balancer", timeout=1800))
+    way = f"prohibit {address(lab, 'lb1')}"
+    with broken(lab, cut_off, f"ip route add {way}", f"ip route del {way}"):
+        out = cut_over(balanced, code=1)
+        assert f"{fqdn(lab, agents(lab)[0])} runs through the new way: compiled by cm" in out
+        assert fqdn(lab, cut_off) in out
+        unmoved(lab)
+        assert must(balanced.pmrunbook("debts")).strip() == "none"
+        for host in agents(lab):
+            run_agent(lab, host)
+        out = cut_over(lenient)
+        assert "1 host left out" in out
+        assert everywhere(lab, pool_name(lab)) == [f"300 {address(lab, 'lb1')}"]
+        assert f"Left out: {fqdn(lab, cut_off)}" in must(lenient.pmrunbook("report"))
+    must(lenient.pmrunbook("include", fqdn(lab, cut_off)))
+    assert "left out" not in cut_over(lenient)
+    must(lenient.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
+    unmoved(lab)
+
+
+def test_a_gate_that_stays_shut_is_passed_by_a_waiver_alone(seat: Seat) -> None:
+    """It has a reason and an end, which the report tells; once ended it counts no more."""
+    lab = seat.lab
+    other = proxied(seat, 3, 1)
+    why = "the new weights wait for Friday's HAProxy"
+    waiver = {"finding": "gate-balancer", "reason": why, "expires": "2019-12-31"}
+    ended = also(other, "ended", waivers=[waiver])
+    waived = also(other, "waived", waivers=[waiver | {"expires": "2199-12-31"}])
+    with broken(lab, "lb1", REFUSING, "mv -f /root/haproxy /usr/sbin/haproxy"):
+        for held in (other, ended):
+            assert "refuses the new configuration" in cut_over(held, code=1)
+            unmoved(lab)
+        out = cut_over(waived)
+    assert f"waived: {why} (until 2199-12-31)" in out
+    assert everywhere(lab, pool_name(lab)) == [f"300 {address(lab, 'lb1')}"]
+    assert why in must(waived.pmrunbook("report"))
+    must(waived.pmrunbook("undo", "cutover", "--plain", "--yes", timeout=900))
     unmoved(lab)
 
 

@@ -5,10 +5,12 @@ The tests share one estate and build on each other, in the order of the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, booted, must, picture
@@ -23,6 +25,7 @@ from tests.lab.test_balance import (
     pool_name,
     servers,
     unnoticed,
+    well,
     with_,
 )
 
@@ -64,12 +67,13 @@ def ended(seat: Seat) -> Seat:
     return with_(seat, load_balancing=proxied)
 
 
-def there_and_back(seat: Seat, to: str) -> None:
+def there_and_back(seat: Seat, to: str, meanwhile: Callable[[], None] = lambda: None) -> None:
     """All agents go a new way, a server is stopped meanwhile, they go back, and no run fails."""
     lab = seat.lab
     with unnoticed(lab, agents(lab)[-1]):
         moved(seat)
         assert everywhere(lab, pool_name(lab)) == [to]
+        meanwhile()
         back(seat)
     assert everywhere(lab, pool_name(lab)) == [f"3600 {address(lab, 'main1')}"]
 
@@ -176,7 +180,24 @@ def test_a_server_that_believes_anybody_is_found(seat: Seat) -> None:
 
 def test_agents_are_moved_to_the_proxy_and_back(seat: Seat, alone: dict[str, str]) -> None:
     cut = ended(replace(seat, env=alone, runbook="balance-alone"))
-    there_and_back(cut, f"60 {address(seat.lab, 'lb1')}")
+    there_and_back(cut, f"60 {address(seat.lab, 'lb1')}", lambda: grown(ended(seat)))
+
+
+def grown(seat: Seat) -> None:
+    """A server gets another heap: it is drained at the proxy, and agents wait for nobody."""
+    lab, member = seat.lab, fqdn(seat.lab, servers(seat.lab)[0])
+    site = yaml.safe_load(seat.inventory.read_text())
+    heaps = [{"name": m, "heap": "1100m"} if m == member else m for m in site["compile_masters"]]
+    past = len(seat.events())
+    larger = with_(seat, compile_masters=heaps, load_balancing=site["load_balancing"])
+    must(larger.pmrunbook("--plain", "--yes", "--step", "compilers", timeout=1200))
+    begun = [(e.action, e.host) for e in seat.events()[past:] if e.kind == "start"]
+    drain, fill = (
+        begun.index((f"start/{member}/{x}", fqdn(lab, "lb1"))) for x in ("drain", "fill")
+    )
+    assert begun[drain + 1 : fill] == [(f"start/{member}/restart", member)]
+    assert {fqdn(lab, m) for m in servers(lab)} <= well(lab)
+    assert must(seat.pmrunbook("debts")).strip() == "none"
 
 
 def test_back_to_the_byte(seat: Seat, before: dict[str, object]) -> None:
@@ -240,3 +261,116 @@ def test_a_device_is_told_to_a_person_and_proved_from_outside(seat: Seat) -> Non
 def test_agents_are_moved_to_a_device_and_back(seat: Seat, alone: dict[str, str]) -> None:
     hardware = by_a_device(replace(seat, env=alone, runbook="balance-alone"))
     there_and_back(hardware, f"300 {address(seat.lab, 'lb1')}")
+
+
+REQUESTED = """umask 077
+openssl req -newkey rsa:2048 -nodes -keyout /etc/haproxy/device.pem.key -subj /CN={name} \\
+    -addext subjectAltName={further} -out /root/device.csr 2>/dev/null
+cat /root/device.csr
+"""
+SIGNED = """set -e
+conf=/etc/puppet/puppetserver/conf.d/ca.conf
+served() {{
+    systemctl reload puppetserver
+    n=0; until curl -skf -m 5 https://127.0.0.1:8140/status/v1/simple >/dev/null; do
+        n=$((n+1)); [ $n -lt 300 ]; sleep 1
+    done
+}}
+cat >{csr}
+chown puppet: {csr}
+cp -p $conf /root/ca.conf
+sed -i 's/# *allow-subject-alt-names: false/allow-subject-alt-names: true/' $conf
+served
+puppetserver ca sign --certname {name} >&2
+cp -p /root/ca.conf $conf
+served
+cat "$(puppet config print signeddir --section server)/{name}.pem"
+"""
+ENDING = """
+global
+    tune.bufsize 32768
+    tune.maxrewrite 8192
+    tune.ssl.cachesize 0
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 30m
+    timeout server 30m
+frontend puppet
+    bind :8140 ssl {verified} verify optional no-tls-tickets
+    acl known ssl_c_used
+    http-request del-header X-Client-Verify
+    http-request del-header X-Client-DN
+    http-request del-header X-Client-Cert
+    http-request set-header X-Client-Verify NONE unless known
+    http-request set-header X-Client-Verify SUCCESS if known
+    http-request set-header X-Client-DN %[ssl_c_s_dn(,0,rfc2253)] if known
+    http-request set-header X-Client-Cert {pem} if known
+    default_backend servers
+backend servers
+    balance leastconn
+    stick-table type ip size 1m expire 120s
+    stick on src
+    option httpchk
+    http-check send meth GET uri /status/v1/simple ver HTTP/1.1 hdr Host {name}
+{members}
+"""
+PEM_IN_A_HEADER = (
+    "-----BEGIN%%20CERTIFICATE-----%%0A%[ssl_c_der,base64,regsub(\\+,%2B,g)]"
+    "%%0A-----END%%20CERTIFICATE-----%%0A"
+)
+
+
+def put(lab: Lab, host: str, files: Mapping[str, str]) -> None:
+    for path, content in files.items():
+        must(lab.execute(host, f"cat >{path}", content))
+
+
+def device_that_ends(lab: Lab, certificate: str) -> None:
+    """Somebody else's HAProxy with this certificate, its key and the CA's files beside it."""
+    ssl = "/var/lib/puppet/ssl"
+    verified = "crt /etc/haproxy/device.pem ca-file /etc/haproxy/ca crl-file /etc/haproxy/crl"
+    members = "\n".join(
+        f"    server {m} {address(lab, m)}:8140 check inter 5s fall 2 rise 2 ssl verify required "
+        f"{verified} verifyhost {fqdn(lab, m)} sni str({fqdn(lab, m)})"
+        for m in servers(lab)
+    )
+    config = ENDING.format(
+        verified=verified, pem=PEM_IN_A_HEADER, name=pool_name(lab), members=members
+    )
+    files = {
+        "device.pem": certificate,
+        "ca": must(lab.execute("main1", f"cat {ssl}/certs/ca.pem")),
+        "crl": must(lab.execute("main1", f"cat {ssl}/crl.pem")),
+        "haproxy.cfg": config,
+    }
+    put(lab, "lb1", {f"/etc/haproxy/{label}": content for label, content in files.items()})
+    must(lab.execute("lb1", "haproxy -c -f /etc/haproxy/haproxy.cfg && systemctl restart haproxy"))
+
+
+def test_a_device_that_ends_tls_is_believed_by_its_certificate_alone(
+    seat: Seat, alone: dict[str, str]
+) -> None:
+    """It is set up word for word as a person is told; then agents go there and back."""
+    lab, name = seat.lab, pool_name(seat.lab)
+    theirs = {"strategy": "hardware", "mode": "tls", "address": address(lab, "lb1")}
+    ending = with_(seat, load_balancing=theirs)
+    must(lab.execute("lb1", "systemctl stop haproxy"))
+    out = must(ending.pmrunbook("--plain", "--yes", "--step", "balancer", timeout=1800), 7)
+    told = " ".join(out.split())
+    (further,) = re.findall(r"names (DNS:\S+)\. Put the request", told)
+    (csr,) = re.findall(r"Put the request on \S+ as (\S+), compare", told)
+    request = must(lab.execute("lb1", REQUESTED.format(name=name, further=further)))
+    sign = SIGNED.format(name=name, csr=csr)
+    certificate = must(lab.execute("main1", sign, request, timeout=900))
+    device_that_ends(lab, certificate)
+    must(ending.pmrunbook("--plain", "--yes", "--resume", timeout=1800))
+    asking, other = agents(lab)[0], fqdn(lab, agents(lab)[1])
+    catalog = f"/puppet/v3/catalog/{other}?environment=production"
+    forged = ("X-Client-Verify: SUCCESS", f"X-Client-DN: CN={other}")
+    for server in ("lb1", *servers(lab)):
+        assert ask(lab, asking, server, catalog, *forged, cert=True) == "403"
+        assert ask(lab, asking, server, "/puppet/v3/environments", cert=True) == "200"
+    there_and_back(replace(ending, env=alone, runbook="balance-alone"), f"300 {theirs['address']}")
+    must(ending.pmrunbook("undo", "balancer", "--plain", "--yes", timeout=1800))
+    must(seat.pmrunbook("verify", "--step", "compilers", timeout=900))
