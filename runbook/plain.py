@@ -25,6 +25,7 @@ from runbook.grid import Cell, grid
 from runbook.model import Event, Status, plain
 from runbook.output import say
 from runbook.ports import Question, Reply
+from runbook.shell import IDLE
 from runbook.symbols import STATUS, ascii_only, count
 
 FLAGS = {
@@ -198,8 +199,12 @@ class Plain:
         for host, seconds in data["outages"].items():
             lines.append(f"  expect {round(seconds)} s without service on {host}")
         whose: dict[str, str] = {}  # diff -> the first host it is shown of
+        idle = 0
         for action in actions:
             undo = action["undo"]
+            if action["do"].get("script") == IDLE and not undo.get("stays"):
+                idle += 1
+                continue
             back = {
                 "Restore": "reversible",
                 "Compensate": "compensated",
@@ -220,6 +225,8 @@ class Plain:
             if self._scripts:
                 text = str(action["do"].get("script", ""))
                 lines += [f"      | {line}" for line in text.strip("\n").splitlines()]
+        if idle:
+            lines.append(f"  {count(idle, 'action')} more left nothing to take back")
         lines += [
             f"  {x['host'] + ': ' if x['host'] else ''}{x['what']}: known after {x['after']}"
             for x in later

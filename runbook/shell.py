@@ -21,6 +21,7 @@ from runbook.model import Action, RemoveFile, Script, WriteFile
 ROOT = "/var/lib/pmrunbook"
 BACKUPS = f"{ROOT}/backups"
 LENT = "/run/pmrunbook"  # in memory: gone with the next boot at the latest
+IDLE = ":"  # the script that takes back what left nothing
 CHANGED = 75  # exit status: the host is not as the plan saw it (EX_TEMPFAIL)
 DISTRUSTED = 4  # exit status: a fingerprint or a key is not the expected one (errors.TrustError)
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from runbook import shell
+from runbook import edit, shell
 from runbook.crew import Crew, Failure
 from runbook.errors import Interrupted, RunbookError, StateRefuses, UsageError
 from runbook.model import (
@@ -76,16 +76,20 @@ def _nothing(*_: object) -> tuple[()]:
 
 
 def _reverse(past: ActionState, state: RunState, *, force: bool) -> Action:
+    do = _opposite(past, force=force)
+    idle = do == Script(shell.IDLE)
     return Action(
         id=PREFIX + past.id,
         host=past.host,
-        title=f"take back: {past.title}",
-        do=_opposite(past, force=force),
+        title=f"{'left as it is' if idle else 'take back'}: {past.title}",
+        do=do,
         undo=Nothing(str(past.action["undo"].get("stays", ""))),
         risk=Risk.CHANGE,  # the way back stays open, whatever the way there asked for
         outage=_outage(past, state),
         undoes=past.id,
         turn=str(past.action.get("turn", "")),
+        # The oldest attempt knows what was there before all of them.
+        diff="" if idle else edit.reverse(str(past.first.action.get("diff", ""))),
     )
 
 
@@ -126,7 +130,7 @@ def _opposite(past: ActionState, *, force: bool) -> Script | DnsChange | Human:
     scripts = tuple(dict.fromkeys(script for script in ways if script))
     if len(scripts) == 1:
         return Script(scripts[0])
-    return Script("".join(f"(\n{script}\n) || exit\n" for script in scripts) or ":")
+    return Script("".join(f"(\n{script}\n) || exit\n" for script in scripts) or shell.IDLE)
 
 
 class Undo:

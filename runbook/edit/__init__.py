@@ -44,6 +44,7 @@ __all__ = [
     "ini_get",
     "ini_set",
     "ini_settings",
+    "reverse",
     "routes_set",
     "service_disable",
     "service_enable",
@@ -133,6 +134,31 @@ def diff(path: str, before: bytes | None, after: bytes | None, *, limit: int = 4
     if more:
         shown.append(f"… {more} more lines")
     return "".join(f"{line}\n" for line in shown)
+
+
+def reverse(shown: str) -> str:
+    """What the way back of a change changes: `diff` of the same files the other way round."""
+    lines = shown.splitlines()
+    head: list[str] = []
+    if len(lines) > 1 and lines[0].startswith("--- ") and lines[1].startswith("+++ "):
+        old, new = lines[0][4:], lines[1][4:]
+        head = [f"--- {re.sub('^b/', 'a/', new)}", f"+++ {re.sub('^a/', 'b/', old)}"]
+    gone: list[str] = []  # of the change at hand: what comes back goes after it
+    come: list[str] = []
+    body: list[str] = []
+    last = body
+    for line in lines[len(head) :]:
+        match line[:1]:
+            case "-":
+                (last := come).append(f"+{line[1:]}")
+            case "+":
+                (last := gone).append(f"-{line[1:]}")
+            case "\\":  # no newline at the end of the line before
+                last.append(line)
+            case _:
+                body += [*gone, *come, re.sub(r"^@@ -(\S+) \+(\S+) @@", r"@@ -\2 +\1 @@", line)]
+                gone, come, last = [], [], body
+    return "".join(f"{line}\n" for line in [*head, *body, *gone, *come])
 
 
 _WIDTH = 1000  # characters of a line that are shown

@@ -16,6 +16,7 @@ from runbook.edit import (
     diff,
     heap_get,
     heap_set,
+    reverse,
     service_disable,
     service_enable,
     services,
@@ -194,6 +195,7 @@ def test_the_diff_makes_one_file_of_the_other(
     before, after = "".join(old) + old_end, "".join(new) + new_end
     shown = diff("x", before.encode(), after.encode())
     assert patched(before.splitlines(keepends=True), shown) == after
+    assert patched(after.splitlines(keepends=True), reverse(shown)) == before
 
 
 @pytest.mark.parametrize(
@@ -216,3 +218,15 @@ def test_the_heap_changes_alone(before: bytes, heap: int | None, after: bytes) -
 def test_a_heap_that_cannot_be_set_is_said() -> None:
     with pytest.raises(EditError, match="line 1"):
         heap_set(b"JAVA_ARGS=$OTHER\n", 1024)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(b"-- a\n++ b\n", b"++ b\nc"), (None, b"a\n"), (b"a\n", None)]
+)
+def test_the_way_back_of_a_change_is_shown(before: bytes | None, after: bytes | None) -> None:
+    assert reverse(diff("/etc/x", before, after)) == diff("/etc/x", after, before)
+
+
+def test_what_is_not_the_change_of_a_file_is_shown_the_other_way_round() -> None:
+    assert reverse("+/a -> /b\n") == "-/a -> /b\n"
+    assert reverse("") == ""

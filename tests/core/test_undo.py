@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import subprocess
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from runbook.model import (
     WriteFile,
     plain,
 )
+from runbook.plain import Plain
 from runbook.ports import JobState, Outcome, Question, Reply
 from runbook.state import RunState, fold
 from runbook.undo import undo_plan
@@ -142,6 +144,27 @@ def test_a_persons_word_is_enough_to_have_taken_back_what_they_did() -> None:
     (asked,) = undo_plan(STEP, fold(events)).actions
     state = fold([*events, *done(2, asked, "attested")])
     assert state.step("step").actions == {}
+
+
+def test_a_plan_shows_what_changes_back_and_counts_what_does_not() -> None:
+    action = Action(
+        "s/h/x",
+        "h",
+        "edit it",
+        Script("x"),
+        Compensate("back"),
+        diff="-its old line\n+its new line\n",
+    )
+    look = Action("s/h/y", "h", "look at it", Script("y"), Nothing(), diff="+seen\n")
+    plan = undo_plan(STEP, fold([*done(1, action), *done(2, look)]))
+    told = io.StringIO()
+    Plain(out=told).show(Event("planned", 1, data=plan.summary()))
+    assert [line.strip() for line in told.getvalue().splitlines()[1:]] == [
+        "h: take back: edit it  (change; leaves no trace)",
+        "-its new line",
+        "+its old line",
+        "1 action more left nothing to take back",
+    ]
 
 
 def test_what_stays_is_said_where_it_is_taken_back() -> None:
