@@ -57,7 +57,7 @@ def command(args: Namespace, site: Site, there: There | None = None) -> int:
         case "status":
             return _status(state, site, as_json, at_work=at_work)
         case "debts":
-            return _debts(state)
+            return _debts(state, at_work=at_work)
         case "log":
             if args.of:
                 return _log_of(args.of, folder, site)
@@ -175,13 +175,14 @@ def _code(state: RunState, *, at_work: bool) -> int:
     return int(Exit.FAILED if state.exit else Exit.DONE)
 
 
-def _debts(state: RunState) -> int:
+def _debts(state: RunState, *, at_work: bool) -> int:
     for debt in state.debts.values():
         say(f"{debt.host}: {debt.title}, since {_when(debt.since)}, by step {debt.step}")
     if not state.debts:
         say("none")
         return int(Exit.DONE)
-    say("pmrunbook debts --repay ends them")
+    at_it = f"the run of {state.operator} is at work, and ends them itself"
+    say(at_it if at_work else "pmrunbook debts --repay ends them")
     return int(Exit.FAILED)
 
 

@@ -69,8 +69,10 @@ def test_status_of_a_run_at_work_is_not_alarming(run) -> None:  # type: ignore[n
     start = next(e for e in reversed(journal.events) if e.kind == "start")
     journal.append(start)
     code, text = run("status")
+    owed, debts = run("debts")
     journal.close()
     assert code == 7
+    assert owed == 1 and "is at work, and ends them itself" in debts and "--repay" not in debts
     assert "> running   h1: set open to 1" in text
     assert "unknown   h1" not in text
 
@@ -78,7 +80,7 @@ def test_status_of_a_run_at_work_is_not_alarming(run) -> None:  # type: ignore[n
 def test_debts_are_told_until_they_are_repaid(run) -> None:  # type: ignore[no-untyped-def]
     code, text = run("debts")
     assert code == 1
-    assert "h1: the window is open" in text
+    assert "h1: the window is open" in text and "debts --repay ends them" in text
 
 
 def test_a_step_that_is_none_leaves_the_last_run_as_it_is(run) -> None:  # type: ignore[no-untyped-def]
