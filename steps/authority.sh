@@ -13,6 +13,7 @@ grep -lsE '^[^#/]*allow-subject-alt-names"?[[:space:]]*[:=][[:space:]]*"?true' \
 if [ -d "$PS_cadir" ]; then
     printf 'cadir=%s\n' "$(readlink -f "$PS_cadir")"
     [ -e "$PS_cadir/ca_key.pem" ] && echo 'ca_key=present'
+    find -H "$PS_cadir" -maxdepth 1 -name 'serial?*tmp' -mmin +5 | sed 's/^/torn=/'
     case $(readlink -f "$PS_cadir") in "$(readlink -f "$PS_ssldir")"/*) echo 'cadir_in_ssldir=yes' ;; esac
 fi
 case $PS_autosign in

@@ -379,6 +379,14 @@ KINDS = {
             "{puppetserver} ca list",
         ),
         Kind(
+            "ca-write-broken-off",
+            NOTE,
+            "no temporary files in the CA's folder",
+            "Puppet Server left them where it could not write, as on a full disk, and reads them "
+            "no more. See that there is room, then take them away.",
+            "rm -- {files}",
+        ),
+        Kind(
             "cadir-in-ssldir",
             NOTE,
             "the CA's directory beside, not inside, the ssldir",

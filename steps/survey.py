@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from runbook.model import Check, Facts, Finding, Query, Severity, Site, Step, Verdict
+from runbook.shell import quote
 
 from . import reads
 from .catalogue import found
@@ -323,6 +324,9 @@ def authority(site: Site, facts: Facts) -> Findings:
     ours = reads.probe_name(site)
     if waiting := [n for n in state.all("pending") if n != ours]:
         yield found("requests-pending", ca.name, ", ".join(waiting[:20]), puppetserver=tool)
+    if torn := state.all("torn")[:20]:
+        files = " ".join(quote(path) for path in torn)
+        yield found("ca-write-broken-off", ca.name, ", ".join(torn), files=files)
 
 
 # --- clients --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ The tests share one estate and build on each other, in the order of the file.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -67,12 +68,17 @@ def test_a_dry_run_shows_everything_and_changes_no_file(seat: Seat, before: obje
     agents = names(lab, "agent")
     for host in agents:  # or an agent's own run would be taken for ours
         must(lab.execute(host, "systemctl stop puppet"))
+    (ca,) = names(lab, "server")
+    at = 'cd "$(PATH=/opt/puppetlabs/bin:$PATH puppet config print cadir --section server)"'
+    must(lab.execute(ca, f"{at} && touch -d '1 hour ago' serial1tmp"))
     marks = {h.name: lab.marks(h.name) for h in lab.estate.hosts}
     out = must(seat.pmrunbook("--dry-run", "--plain"))
     changed = {h: lab.changed_files(h, marks[h], (*LOGIN_TRACES, *ACCESS_LOGS)) for h in marks}
     for host in agents:
         must(lab.execute(host, "systemctl is-enabled -q puppet && systemctl start puppet || :"))
+    must(lab.execute(ca, f"{at} && rm serial1tmp"))
     assert changed == {h: [] for h in marks}
+    assert re.search(r"ca/serial1tmp +\[ca-write-broken-off\]", out)
     assert f"set ca_server = {ca_name(lab)} in [main]" in out
     assert not (seat.state / "pmrunbook" / "sites").exists()
 
@@ -270,6 +276,7 @@ def test_undo_gives_back_every_file(seat: Seat, before: dict[str, dict[str, str]
     lab = seat.lab
     shown = must(seat.pmrunbook("undo", "ca", "--dry-run", "--plain"))
     assert "take back" in shown
+    assert re.search(rf"^ +-.*ca_server\s*=\s*{re.escape(ca_name(lab))}", shown, re.MULTILINE)
     must(seat.pmrunbook("undo", "ca", "--plain", "--yes"))
     for host in puppet_hosts(lab):
         now = dict(picture(lab, host, confdir(lab, host)))
