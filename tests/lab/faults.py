@@ -407,6 +407,14 @@ class Walk:
         return [f"{h}:{x}" for h in hosts for x in must(self.lab.execute(h, find)).split()]
 
 
+RUNNING = """dpkg-query -W -f 'package:${Package} ${Version} ${db:Status-Status}\n'
+systemctl list-unit-files --no-legend --no-pager | sed '/transient/d; s/^/unit:/'
+systemctl list-units --no-legend --plain --no-pager --state=active --type=service,timer |
+    awk '/puppet|postgres|haproxy|named|ssh|cron|pmrunbook/ {print "active:" $1, $4}'
+"""
+"""What is installed, what starts with the host, and which services of the site are at work."""
+
+
 def likeness(lab: Lab) -> dict[str, dict[str, str]]:
     """The estate as far as two runs have to leave the same: of keys and certificates the names."""
     found = {}
@@ -417,6 +425,9 @@ def likeness(lab: Lab) -> dict[str, dict[str, str]]:
             for path, what in seen.items()
             if not OF_THE_SYSTEM.match(path)
         }
+        for line in must(lab.execute(host.name, RUNNING)).splitlines():
+            name, _, what = line.partition(" ")
+            found[host.name][name] = what
         if {"nameserver", "secondary"} & set(host.roles):
             found[host.name]["the zone"] = _zone(lab, host.name)
     return found
