@@ -91,7 +91,9 @@ def packages(site: Site) -> Read:
         names += (*DATABASES, *TERMINI, *POSTGRES)
     strategy = str(site.sections.get("code", {}).get("strategy"))
     names += tuple(DEPLOYERS.get(strategy, ()))
-    names += ("haproxy",) if site.sections.get("load_balancing", {}).get("host") else ()
+    balanced = site.sections.get("load_balancing", {})
+    # In front of each server too, where what ends TLS is a device of somebody else's.
+    names += ("haproxy",) if balanced.get("host") or balanced.get("mode") == "tls" else ()
     wanted = quote(" ".join(names))
     return Read("packages", f"pc_packages={wanted}\n{script('packages.sh')}", timeout=90.0)
 

@@ -21,7 +21,8 @@ SKEW_CLOCK = """set -e
 echo "$by" >/etc/faketimerc.new; mv /etc/faketimerc.new /etc/faketimerc
 [ ! -e /etc/sudoers.d/clock ] || exit 0
 lib=$(echo /usr/lib/*/faketime/libfaketimeMT.so.1)
-set -- LD_PRELOAD=$lib FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_CACHE_DURATION=1
+set -- LD_PRELOAD=$lib FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_FORCE_MONOTONIC_FIX=0 \\
+    FAKETIME_CACHE_DURATION=1
 systemctl set-environment "$@"
 printf '%s\n' "$@" >>/etc/environment
 echo 'Defaults env_file=/etc/environment' >/etc/sudoers.d/clock
@@ -29,7 +30,8 @@ echo 'Defaults env_file=/etc/environment' >/etc/sudoers.d/clock
 RIGHT_CLOCK = """set -e
 rm -f /etc/faketimerc /etc/sudoers.d/clock
 sed -Ei '/^(LD_PRELOAD|FAKETIME)/d' /etc/environment
-systemctl unset-environment LD_PRELOAD FAKETIME_DONT_FAKE_MONOTONIC FAKETIME_CACHE_DURATION
+systemctl unset-environment LD_PRELOAD FAKETIME_DONT_FAKE_MONOTONIC FAKETIME_FORCE_MONOTONIC_FIX \\
+    FAKETIME_CACHE_DURATION
 """
 
 
@@ -48,7 +50,8 @@ def skew_clock(seconds: int) -> str:
 
     Hosts of a lab share a kernel, and Linux has no namespace for the time of day: libfaketime
     answers in its place. What runs by then keeps the right time, but what started under a clock
-    that was set so sees every later change within a second. How long something takes stays right.
+    that was set so sees every later change within a second. How long something takes stays right,
+    FORCE_MONOTONIC_FIX=0 for Java: its timed waits would be over at once, and its threads spin.
     /etc/ld.so.preload is no way: sshd's sandbox kills what it does at its end.
     """
     return f"by={seconds:+d}\n{SKEW_CLOCK}"

@@ -15,6 +15,7 @@ from runbook.steps import (
     balance_gates,
     balance_proof,
     haproxy,
+    reads,
     trial,
 )
 from runbook.steps.balance_proof import shares
@@ -115,6 +116,16 @@ def test_the_name_leads_to_the_proxy_and_its_ttl_is_a_debt_until_the_end() -> No
     assert change(switch).before == ("192.0.2.10",)
     (high,) = actions(balance_dns.raise_(site(), facts))
     assert (change(high).ttl, high.repays) == (300, low.opens.id)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more", "asked"),
+    [("tls-proxy", {}, True), ("hardware", {"mode": "tls"}, True), ("hardware", {}, False)],
+)
+def test_the_package_of_a_proxy_is_asked_for_wherever_one_is_to_be(
+    strategy: str, more: Mapping[str, object], asked: bool
+) -> None:
+    assert ("haproxy" in reads.packages(site(strategy, **more)).script.split("\n")[0]) is asked
 
 
 def test_a_ttl_that_ends_as_low_as_others_begin_is_raised_all_the_same() -> None:
