@@ -358,8 +358,10 @@ def test_a_device_that_ends_tls_is_believed_by_its_certificate_alone(
     must(lab.execute("lb1", "systemctl stop haproxy"))
     out = must(ending.pmrunbook("--plain", "--yes", "--step", "balancer", timeout=1800), 7)
     told = " ".join(out.split())
-    (further,) = re.findall(r"names (DNS:\S+)\. Put the request", told)
-    (csr,) = re.findall(r"Put the request on \S+ as (\S+), compare", told)
+    further = re.findall(r"names (DNS:\S+)\. Put the request", told)[
+        0
+    ]  # told twice: shown, and asked
+    csr = re.findall(r"Put the request on \S+ as (\S+), compare", told)[0]
     request = must(lab.execute("lb1", REQUESTED.format(name=name, further=further)))
     sign = SIGNED.format(name=name, csr=csr)
     certificate = must(lab.execute("main1", sign, request, timeout=900))
