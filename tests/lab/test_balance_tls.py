@@ -358,11 +358,9 @@ def test_a_device_that_ends_tls_is_believed_by_its_certificate_alone(
     ending = with_(seat, load_balancing=theirs)
     must(lab.execute("lb1", "systemctl stop haproxy 2>/dev/null; :"))  # what the last test set up
     out = must(ending.pmrunbook("--plain", "--yes", "--step", "balancer", timeout=1800), 7)
-    told = " ".join(out.split())
-    further = re.findall(r"names (DNS:\S+)\. Put the request", told)[
-        0
-    ]  # told twice: shown, and asked
-    csr = re.findall(r"Put the request on \S+ as (\S+), compare", told)[0]
+    told = re.search(r"names (DNS:\S+)\. Put the request on \S+ as (\S+),", " ".join(out.split()))
+    assert told
+    further, csr = told.groups()
     request = must(lab.execute("lb1", REQUESTED.format(name=name, further=further), timeout=300))
     sign = SIGNED.format(name=name, csr=csr)
     certificate = must(lab.execute("main1", sign, request, timeout=900))
