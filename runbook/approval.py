@@ -61,9 +61,11 @@ class Approval:
         if action in {a.id for a in plan.actions}:
             return True
         stages = [s for s in plan.stages if s.stage.id == action.split("/", 1)[0]]
-        if not stages or any(x.host in ("", host) for s in stages for x in s.later):
-            return None
-        return False
+        if later := [x for s in stages for x in s.later if x.host in ("", host)]:
+            # What it was built on is gone, and is to be made again: then so is this.
+            anew = {s.stage.id for s in plan.stages if s.actions}
+            return True if all(x.after in anew for x in later) else None
+        return False if stages else None
 
     def left(self, step: Step) -> int:
         """How many actions the step has yet, on all hosts but those left out."""

@@ -329,6 +329,27 @@ def test_a_host_rebooted_in_a_job_is_unknown_until_the_operator_decides(tmp_path
     assert estate.hosts["h1"].values == {"a": "1"}
 
 
+def test_what_was_built_on_something_that_is_gone_may_be_done_again(tmp_path: Path) -> None:
+    """Nobody can tell how it ended, but all know that both have to be done anew."""
+    estate, last = fleet(), NAMES[-1]
+    real = estate.hosts[last]._do
+    lost = lambda c: _lost() if c == "set b 1" else real(c)  # noqa: E731
+    estate.hosts[last]._do = lost  # type: ignore[method-assign]
+    face = Scripted("approve", "approve", "quit")
+    run = make(estate, site(*NAMES), TWO, face=face, folder=tmp_path / "s")
+    with pytest.raises(OutcomeUnknown):
+        run.engine.run()
+    assert run.journal
+    run.journal.close()
+    estate.hosts[last]._do = real  # type: ignore[method-assign]
+    del estate.hosts["h1"].values["a"]
+    face = Scripted("retry", "approve")
+    again = make(estate, site(*NAMES), TWO, face=face, mode="resume", folder=tmp_path / "s")
+    again.engine.run()
+    assert "still needs it" in face.asked[0].body
+    assert estate.hosts[last].values == {"a": "1", "b": "1"}
+
+
 def _lost() -> Outcome:
     return Outcome(JobState.LOST, note="the host rebooted during the job")
 
