@@ -47,6 +47,9 @@ LASTING = ("cut-60", "cut", "suspend")  # not the real thing at another pace
 MADE_ANEW = re.compile(r"/ssl/|/ca/|/id_ed25519(\.pub)?$")
 """Certificates and keys: no two runs make the same."""
 OF_THE_CA = re.compile(r"/puppetserver/ca/(serial\d+tmp|infra_serials)$")
+ONLY_ASKS = re.compile(r"/(ask|try|mark)$")
+"""Actions that change nothing: a question, HAProxy's look at a file, where a log stands now."""
+TRIAL = re.compile(r"(prove|enrol|drill)-")
 SIDE_BY_SIDE = 20.0  # seconds that hosts at work side by side may come after each other
 
 
@@ -379,19 +382,22 @@ class Walk:
     def _doubled(self, cell: Cell) -> int:
         """How often the action was done too often, by the jobs on its host."""
         stage = cell.action.partition("/")[0]
-        if cell.action.endswith("/ask") or stage in self.about.measuring:
+        if ONLY_ASKS.search(cell.action) or stage in self.about.measuring:
             return 0
-        rounds, repaying = [[]], set()  # type: ignore[var-annotated]
-        for event in self.seat.events():
-            if event.kind == "start" and event.action == cell.action:
-                rounds[-1].append(event.data["job"])
-            if event.kind == "start" and event.data["action"]["repays"]:
-                repaying.add(event.action)
-            good = event.kind == "end" and event.data["status"] == "ok"
-            if event.kind == "debt_repaid" or (good and event.action in repaying):
+        events, rounds, repaying, own = self.seat.events(), [[]], {}, set()  # type: ignore[var-annotated]
+        for event in events:
+            if event.kind == "start":
+                action = event.data["action"]
+                repaying[event.action] = action["repays"]
+                if event.action == cell.action:
+                    rounds[-1].append(event.data["job"])
+                    own |= {action["opens"]["id"]} if action["opens"] else set()
+            repaid = str(event.data.get("id", "")) if event.kind == "debt_repaid" else ""
+            if event.kind == "end" and event.data["status"] == "ok":
+                repaid = repaying.get(event.action, "")
+            # What was taken back is done anew, and so is what a trial of that goes on with.
+            if repaid and (repaid in own or TRIAL.match(stage)):
                 rounds.append([])
-        if not stage.startswith("prove-"):  # a trial that was taken back begins anew; nothing else
-            rounds = [[job for jobs in rounds for job in jobs]]
         done = 0
         for jobs in rounds:
             look = f"for j in {' '.join(jobs)}; do cut -d' ' -f1 {SPOOL}/$j/rc 2>/dev/null; done; :"
