@@ -44,12 +44,12 @@ PATIENCE = 900.0  # seconds after which a process that says nothing hangs
 RESUMES = 4
 """Times a run is resumed before it is given up; more than once is a failure all the same."""
 LASTING = ("cut-60", "cut", "suspend")  # not the real thing at another pace
-MADE_ANEW = re.compile(r"/ssl/|/ca/|/id_ed25519(\.pub)?$")
-"""Certificates and keys: no two runs make the same."""
+MADE_ANEW = re.compile(r"/ssl/|/ca/|/id_ed25519(\.pub)?$|/puppetdb/conf\.d/database\.ini$")
+"""Certificates, keys, and what holds a generated password: no two runs make the same."""
 OF_THE_CA = re.compile(r"/puppetserver/ca/(serial\d+tmp|infra_serials)$")
 ONLY_ASKS = re.compile(r"/(ask|try|mark)$")
 """Actions that change nothing: a question, HAProxy's look at a file, where a log stands now."""
-TRIAL = re.compile(r"(prove|enrol|drill)-")
+TRIAL = re.compile(r"(prove|enrol|drill|exchange)(-|$)")
 SIDE_BY_SIDE = 20.0  # seconds that hosts at work side by side may come after each other
 
 
