@@ -170,6 +170,16 @@ def test_an_alias_where_addresses_are_to_be_holds_it(turn: Seat) -> None:
     assert told["name-is-alias", ""] == said
 
 
+def test_a_member_that_has_an_ipv6_address_alone_is_named(turn: Seat) -> None:
+    lab, member = turn.lab, servers(turn.lab)[1]
+    name = fqdn(lab, member)
+    update(lab, f"update delete {name} A", f"update add {name} 3600 AAAA fd00::22")
+    try:
+        assert look(turn)["member-ipv6-only", name] == "it has no IPv4 address"
+    finally:
+        update(lab, f"update delete {name}", f"update add {name} 3600 A {address(lab, member)}")
+
+
 def test_a_pool_in_which_nobody_works_holds_it(seat: Seat) -> None:
     assert "every weight is 0" in look(proxied(seat, 0, 0), 1)["pool-empty", ""]
 
