@@ -23,6 +23,6 @@ def seat(ca_lab: Lab, tmp_path: Path) -> Iterator[Seat]:
 def test_every_fault_is_survived(seat: Seat) -> None:
     left = iter(FAULTS)
     # There are fewer actions than faults: one that is due again after its fault meets another.
-    cells = Walk(seat, "ca", lambda _, met: next(left, None) if met < 3 else None, pace=0.1).run()
+    cells = Walk(seat, "ca", lambda _, met: next(left, None) if met < 4 else None, pace=0.1).run()
     assert [(c.row, c.fault, c.note) for c in cells if c.outcome == "failed"] == []
     assert {cell.fault for cell in cells} == {fault.id for fault in FAULTS}
