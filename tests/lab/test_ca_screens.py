@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runbook.cli import NETNS
 from tests.lab.conftest import Seat, must
 from tests.lab.test_ca import ca_name, effective_ca, puppet_hosts
 from tests.ui.conftest import NARROW, WIDE, Terminal
@@ -40,10 +41,12 @@ def wait(screen: Terminal, *texts: str, seconds: float = 1200) -> str:
     return shown
 
 
-def start(screen: Terminal, seat: Seat, *args: str) -> None:
+def start(screen: Terminal, seat: Seat, *args: str, program: str = "runbook") -> None:
     given = {**seat.env, "XDG_STATE_HOME": str(seat.state), "TERM": "xterm-256color"}
-    command = [*(f"{key}={value}" for key, value in given.items()), sys.executable, "-m", "runbook"]
-    command += [*args, "--runbook", seat.runbook, "-i", str(seat.inventory)]
+    given[NETNS] = seat.lab.network.name  # other programs than ours do not enter it
+    command = [f"{key}={value}" for key, value in given.items()]
+    command += seat.lab.seat([sys.executable, "-m", program, *args])
+    command += ["--runbook", seat.runbook, "-i", str(seat.inventory)]
     screen.keys("-l", f"clear; {' '.join(command)}; echo left-$((40+$?))")
     screen.keys("Enter")
 
