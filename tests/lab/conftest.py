@@ -232,7 +232,7 @@ def some(places: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
 
 TURNS = (
     *("puppetdb", "refusals", "balance", "broken", "rights", "tls"),
-    *("trust", "ways", "faults", "mission", "screens"),
+    *("trust", "ways", "mission", "screens"),
 )
 """Tests that are too many for one run of CI, which takes those of one of these a day."""
 

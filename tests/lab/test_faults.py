@@ -11,7 +11,7 @@ from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat
 from tests.lab.faults import FAULTS, Walk, seated
 
-pytestmark = [pytest.mark.lab, pytest.mark.turn("faults")]
+pytestmark = pytest.mark.lab
 
 
 @pytest.fixture
