@@ -43,6 +43,7 @@ RESULTS = PAGE.with_suffix(".jsonl")
 PATIENCE = 900.0  # seconds after which a process that says nothing hangs
 RESUMES = 4
 """Times a run is resumed before it is given up; more than once is a failure all the same."""
+EARLY = ("before START", "after START")
 LASTING = ("cut-60", "cut", "suspend")  # not the real thing at another pace
 MADE_ANEW = re.compile(r"/ssl/|/ca/|/id_ed25519(\.pub)?$|/puppetdb/conf\.d/database\.ini$")
 """Certificates, keys, and what holds a generated password: no two runs make the same."""
@@ -481,7 +482,8 @@ def seated(lab: Lab, folder: Path, chapter: str) -> Iterator[Seat]:
 def missing(chapter: str, shift: int, most: int) -> Callable[[str, int], Fault | None]:
     """For each action the next faults that its row did not meet in any walk yet.
 
-    `most` of them at once: an action that is still to be done after one meets the next.
+    `most` of them at once: an action that is still to be done after one meets the next. So those
+    come first that hit before its job began.
     """
     met = {(cell.row, cell.fault) for cell in load(RESULTS) if cell.chapter == chapter}
     turn = itertools.count(shift)
@@ -489,13 +491,12 @@ def missing(chapter: str, shift: int, most: int) -> Callable[[str, int], Fault |
     def choose(row: str, met_now: int) -> Fault | None:
         if met_now == most:
             return None
-        first = next(turn)
-        for n in range(len(FAULTS)):
-            fault = FAULTS[(first + n) % len(FAULTS)]
-            if (row, fault.id) not in met:
-                met.add((row, fault.id))
-                return fault
-        return None
+        first = next(turn) % len(FAULTS)
+        turned = sorted((*FAULTS[first:], *FAULTS[:first]), key=lambda f: f.when not in EARLY)
+        fault = next((f for f in turned if (row, f.id) not in met), None)
+        if fault:
+            met.add((row, fault.id))
+        return fault
 
     return choose
 
@@ -538,7 +539,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chapter", choices=CHAPTERS, help="not all of them")
     parser.add_argument("--shift", type=int, nargs="+", default=[0], help="a walk with each")
-    parser.add_argument("--most", type=int, default=3, help="faults of one action in one walk")
+    parser.add_argument("--most", type=int, default=6, help="faults of one action in one walk")
     parser.add_argument("--pace", type=float, default=1.0, help="less: cuts are short, not kept")
     parser.add_argument("--write", action="store_true", help="keep the results, make the page")
     args = parser.parse_args()
