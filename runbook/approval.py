@@ -55,7 +55,7 @@ class Approval:
         Told from the whole plan: what is left out or not asked for now may well be needed.
         """
         facts = self._scout.facts
-        if host in self._site and not facts.reachable(host):
+        if host and (host not in self._site or not facts.reachable(host)):
             return None
         plan = planning.make(step, self._site, facts)
         if action in {a.id for a in plan.actions}:

@@ -19,7 +19,6 @@ from runbook.errors import (
     Interrupted,
     LinkLost,
     RunbookError,
-    StateRefuses,
     TrustError,
     Unreachable,
     Waiting,
@@ -207,12 +206,8 @@ class Crew:
 
     def _perform(self, step: str, action: Action) -> Failure | None:
         self._may_change()
-        if action.host and action.host not in self._site:
-            raise StateRefuses(
-                f"{action.title}: this host is not in the inventory any more",
-                host=action.host,
-                hint="give the inventory it was done with",
-            )
+        if action.host:
+            self._site.host(action.host)  # refuses what is not of this site any more
         match action.do:
             case Human():
                 return self._instruct(step, action, action.do)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from runbook.errors import StateRefuses
+
 # --- the site ---------------------------------------------------------------------------------
 
 
@@ -143,7 +145,13 @@ class Site:
         object.__setattr__(self, "_by_name", {host.name: host for host in self.hosts})
 
     def host(self, name: str) -> Host:
-        """The host called `name`; KeyError if there is none."""
+        """The host called `name`; StateRefuses where there is none, or none any more."""
+        if name not in self._by_name:
+            raise StateRefuses(
+                "this host is not in the inventory any more",
+                host=name,
+                hint="give the inventory it was done with",
+            )
         return self._by_name[name]
 
     def __contains__(self, name: object) -> bool:

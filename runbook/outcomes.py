@@ -90,7 +90,7 @@ def _question(
         *((Choice("retry", "It may be done again"),) if needed else ()),
         Choice("failed", "Count it as failed; says why", needs_text=True),
         Choice("attest", ATTEST, needs_text=True, needs_evidence=True),
-        Choice("shell", f"Shell on {state.host}"),
+        *((Choice("shell", f"Shell on {state.host}"),) if state.host else ()),
         *more,
         Choice("quit", f"Quit; {way_on} goes on"),
     )

@@ -26,6 +26,7 @@ from runbook.model import (
     Action,
     Check,
     Compensate,
+    Debt,
     Event,
     Facts,
     Finding,
@@ -348,6 +349,65 @@ def test_what_was_built_on_something_that_is_gone_may_be_done_again(tmp_path: Pa
     again.engine.run()
     assert "still needs it" in face.asked[0].body
     assert estate.hosts[last].values == {"a": "1", "b": "1"}
+
+
+A_ALONE = Step("a", "A", "", reads("a"), stages=(Stage("a", "A", wants("a", "a", "1")),))
+
+
+def test_a_retry_reads_first_and_does_not_again_what_is_there_by_now() -> None:
+    estate = fleet()
+    host = estate.hosts["h1"]
+
+    def fails(command: str) -> Outcome:
+        host.values["a"] = "1"  # by hand, say, while the operator is asked
+        return Outcome(JobState.DONE, 1, "no")
+
+    host._do = fails  # type: ignore[method-assign]
+    face = Scripted("approve", "retry")
+    make(estate, site("h1"), A_ALONE, face=face).engine.run()
+    assert host.ran == ["set a 1"]
+
+
+def test_what_is_unknown_on_a_host_that_left_the_inventory_is_never_found_done(
+    tmp_path: Path,
+) -> None:
+    estate = fleet()
+    estate.hosts["h2"]._do = lambda command: _lost()  # type: ignore[method-assign]
+    run = make(
+        estate, site("h1", "h2"), A_ALONE, face=Scripted("approve", "quit"), folder=tmp_path / "s"
+    )
+    with pytest.raises(OutcomeUnknown):
+        run.engine.run()
+    assert run.journal
+    run.journal.close()
+    face = Scripted("quit")
+    later = make(estate, site("h1"), A_ALONE, face=face, run="run2", folder=tmp_path / "s")
+    with pytest.raises(OutcomeUnknown, match="not in the inventory any more"):
+        later.engine.run()
+    assert "retry" not in [choice.key for choice in face.asked[0].choices]
+
+
+def test_a_debt_on_a_host_that_left_the_inventory_stays_and_those_behind_it_are_repaid(
+    tmp_path: Path,
+) -> None:
+    def plan(at: Site, facts: Facts) -> tuple[Action, ...]:
+        return tuple(
+            setting("a", host.name, "a", "1", opens=Debt(f"a/{host.name}", "a is set", "set a 0"))
+            for host in at.hosts
+        )
+
+    estate, step = fleet(), Step("a", "A", "", reads("a"), stages=(Stage("a", "A", plan),))
+    run = make(estate, site("h1", "h2"), step, folder=tmp_path)
+    run.crew.repay = lambda debt: None  # type: ignore[method-assign]
+    with contextlib.suppress(RunbookError):
+        run.engine.run()
+    assert run.journal
+    run.journal.close()
+    later = make(estate, site("h2"), step, mode="repay", folder=tmp_path)
+    for debt in tuple(later.recorder.state.debts.values()):
+        later.crew.repay(debt)
+    assert [debt.host for debt in later.recorder.state.debts.values()] == ["h1"]
+    assert estate.hosts["h2"].values["a"] == "0"
 
 
 def _lost() -> Outcome:

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 
 from runbook import cli, mission
-from runbook.errors import Exit, UsageError
+from runbook.errors import Exit, RunbookError, UsageError
 from runbook.journal import Journal, read, site_folder
 from runbook.mission import Mission
 from runbook.model import Event, Runbook, Site
@@ -116,6 +116,12 @@ def test_a_new_run_is_refused_while_an_outcome_is_unknown_or_a_debt_open() -> No
     code, said = refused(Mission(HERE, BOOK, "run"))
     assert code == Exit.REFUSED
     assert "1 unknown outcome and 1 open debt" in said
+
+
+def test_no_shell_is_opened_on_a_host_that_left_the_inventory() -> None:
+    past()
+    with pytest.raises(RunbookError, match="not in the inventory any more"):
+        Mission(HERE, BOOK, "run").shell("gone", lambda words: 0)
 
 
 def test_a_shell_is_noted_with_its_end_during_a_run_and_after_it(

@@ -385,19 +385,24 @@ class Walk:
         stage = cell.action.partition("/")[0]
         if ONLY_ASKS.search(cell.action) or stage in self.about.measuring:
             return 0
-        events, rounds, repaying, own = self.seat.events(), [[]], {}, set()  # type: ignore[var-annotated]
+        events, rounds, debts, own = self.seat.events(), [[]], {}, set()  # type: ignore[var-annotated]
         for event in events:
+            touched: set[str] = set()
             if event.kind == "start":
                 action = event.data["action"]
-                repaying[event.action] = action["repays"]
+                opens = action["opens"]["id"] if action["opens"] else ""
+                debts[event.action] = {opens, action["repays"]} - {""}
                 if event.action == cell.action:
                     rounds[-1].append(event.data["job"])
-                    own |= {action["opens"]["id"]} if action["opens"] else set()
-            repaid = str(event.data.get("id", "")) if event.kind == "debt_repaid" else ""
-            if event.kind == "end" and event.data["status"] == "ok":
-                repaid = repaying.get(event.action, "")
-            # What was taken back is done anew, and so is what a trial of that goes on with.
-            if repaid and (repaid in own or TRIAL.match(stage)):
+                    own |= debts[event.action]
+            elif event.kind == "debt_repaid":
+                touched = {str(event.data["id"])}
+            elif event.kind == "end" and event.data["status"] == "ok":
+                touched = debts.get(event.action, set())
+            # What was taken back is done anew, what was opened anew is closed again, and so is what
+            # a trial of that goes on with.
+            others = event.action != cell.action
+            if touched and ((others and touched & own) or TRIAL.match(stage)):
                 rounds.append([])
         done = 0
         for jobs in rounds:
