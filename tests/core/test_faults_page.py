@@ -30,6 +30,13 @@ def test_what_was_not_run_is_shown_as_not_run() -> None:
     assert "| chapters not walked yet | Code in sync |" in text
 
 
+def test_an_action_that_met_no_fault_yet_is_a_row_all_the_same() -> None:
+    text = page([cell("web1", "", outcome="")], COLUMNS, CHAPTERS)
+    assert row(text) == ["·", "·"]
+    assert "| cells of those walked | 2 |" in text and "| run | 0 |" in text
+    assert "did not pass" not in text
+
+
 def test_one_host_that_failed_is_the_cell_and_says_why() -> None:
     bad = cell("web2", "cut", outcome="failed", note="it hangs", doubled=1)
     text = page([cell("web1", "cut"), bad, cell("web3", "cut")], COLUMNS, CHAPTERS)

@@ -283,10 +283,7 @@ class Walk:
     def _meet(self, process: Held, place: Place) -> Held:
         """A cell, if it is one's turn here; the process that goes on."""
         at, began = place.at, time.monotonic()
-        host = at["host"].partition(".")[0] or self._dns
-        role = next(iter(self.lab.estate.host(host).roles), "bare machine")
-        words = [word for word in at["action"].split("/") if word.partition(".")[0] != host]
-        row = f"{'/'.join(words)} on {role}"
+        host, row = self._row(at["action"], at["host"])
         met = sum(cell.action == at["action"] for cell in self.cells)
         fault = self._choose(row, met) if at["when"] == "before START" else None
         if fault is None:
@@ -316,6 +313,23 @@ class Walk:
         cell.seconds = round(time.monotonic() - began)
         narrate(f"{row}: {fault.title}: {cell.outcome} {cell.exits} {cell.seconds} s {cell.note}")
         return process
+
+    def _row(self, action: str, where: str) -> tuple[str, str]:
+        """The host an action is on, and its row: the action, and what kind of host that is."""
+        host = where.partition(".")[0] or self._dns
+        role = next(iter(self.lab.estate.host(host).roles), "bare machine")
+        words = [word for word in action.split("/") if word.partition(".")[0] != host]
+        return host, f"{'/'.join(words)} on {role}"
+
+    def known(self) -> list[Cell]:
+        """A cell without a fault for each action that was started: what there is to be met."""
+        started = {
+            (e.action, e.host): None
+            for e in self.seat.events()
+            if e.kind == "start" and e.step == self.chapter
+        }
+        rows = [(action, *self._row(action, host)) for action, host in started]
+        return [Cell(self.chapter, row, a, host, "", outcome="") for a, host, row in rows]
 
     def _hit(self, process: Held, place: Place, fault: Fault, scene: Scene) -> None:
         """Lead the action to where its fault is due, and give it that."""
@@ -537,7 +551,7 @@ def walks(
                         cell.fail(wrong)
                 else:
                     blame(walk.cells, differences(json.loads(known.read_text()), likeness(lab)))
-            yield walk.cells
+                yield [*walk.cells, *walk.known()]
 
 
 def main() -> int:
@@ -555,7 +569,9 @@ def main() -> int:
         for cells in walks(name, args.shift, args.most, args.pace, folder):
             failed += sum(cell.outcome == "failed" for cell in cells)
             if args.write:
-                add(RESULTS, [c for c in cells if args.pace == 1 or c.fault not in LASTING])
+                rows = {(cell.chapter, cell.row) for cell in load(RESULTS)}
+                news = [c for c in cells if c.fault or (c.chapter, c.row) not in rows]
+                add(RESULTS, [c for c in news if args.pace == 1 or c.fault not in LASTING])
                 write()
     return int(failed > 0)
 

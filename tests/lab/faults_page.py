@@ -26,8 +26,8 @@ class Cell:
     row: str  # the action, and what kind of host it is on
     action: str
     host: str
-    fault: str
-    outcome: str = "passed"  # | "unknown" | "failed"
+    fault: str  # "": it is known to be there
+    outcome: str = "passed"  # | "unknown" | "failed" | "": it met none
     note: str = ""
     exits: list[int] = field(default_factory=list)  # of the run that was hit, and of the next
     seconds: int = 0
@@ -122,7 +122,7 @@ def page(cells: Sequence[Cell], columns: Sequence[Column], chapters: Mapping[str
     told = [
         f"- {SIGNS[c.outcome]} {c.row}, {titles.get(c.fault, c.fault)}: {c.note}"
         for c in cells
-        if c.outcome != "passed"
+        if c.outcome not in ("passed", "")
     ]
     lines += ["", "## What did not pass at once", "", *told] if told else []
     return "\n".join(lines) + "\n"
