@@ -481,8 +481,9 @@ def blame(cells: Sequence[Cell], differ: Sequence[str]) -> None:
 
     What Puppet Server itself leaves of a file of its CA that it could not write is the full disk's.
     """
-    full = [cell for cell in cells if cell.fault == "target-full"]
     for path in differ:
+        host = path.partition(":")[0]
+        full = [cell for cell in cells if cell.fault == "target-full" and cell.host == host]
         for cell in full if full and OF_THE_CA.search(path) else cells:
             cell.fail(f"not as after an unbroken run: {path}")
 
