@@ -31,6 +31,7 @@ umount "$p" 2>/dev/null || umount -l "$p"
 """
 """Give a full disk its room back, with all that could be written meanwhile."""
 
+VAR = "/var/lib/pmrunbook /var/lib/puppet /var/lib/dpkg /var/cache/apt /var/tmp /var/backups"
 STOP_CA = "systemctl stop puppetserver"
 
 
@@ -47,7 +48,7 @@ class Scene:
     ca: str
     dns: str
     pace: float
-    full: str = ""  # the folder whose disk is full
+    full: tuple[str, ...] = ()  # the folders whose disk is full
 
     def on(self, host: str, script: str) -> str:
         # A CA that starts beside other estates takes its time.
@@ -100,13 +101,21 @@ def _unplug(scene: Scene) -> None:
     scene.lab.boot(scene.host)
 
 
-def _fill(scene: Scene, folder: str) -> None:
-    scene.full = folder
-    scene.lab.fill_disk(scene.host, folder, "16m")
+def _fill(scene: Scene, *folders: str, size: str = "16m") -> None:
+    for folder in folders:
+        scene.full += (folder,)
+        scene.lab.fill_disk(scene.host, folder, size)
 
 
 def _free(scene: Scene) -> None:
-    scene.on(scene.host, f"p={scene.full}\n{FREE}")
+    for folder in scene.full:
+        scene.on(scene.host, f"p={folder}\n{FREE}")
+
+
+def _fill_var(scene: Scene) -> None:
+    """All below /var that a job writes to, its own spool among that; services keep theirs."""
+    there = f"for p in {VAR}; do [ ! -d $p ] || echo $p; done"
+    _fill(scene, *scene.on(scene.host, there).split(), size="200m")
 
 
 def _fill_target(scene: Scene) -> None:
@@ -165,6 +174,7 @@ FAULTS = (
         heal=_free,
     ),
     Fault("target-full", "disk full where it writes", hit=_fill_target, heal=_free),
+    Fault("var-full", "/var full during the job", hit=_fill_var, heal=_free),
     Fault(
         "journal-full",
         "operator's disk full",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from runbook.lab.lab import Lab
-from tests.lab.conftest import Seat
-from tests.lab.faults import FAULTS, Walk, seated
+from tests.lab.conftest import Seat, must, narrate
+from tests.lab.faults import FAULTS, Walk, asked, blame, differences, likeness, seated
 
 pytestmark = pytest.mark.lab
 
@@ -20,9 +20,17 @@ def seat(ca_lab: Lab, tmp_path: Path) -> Iterator[Seat]:
         yield seat
 
 
-def test_every_fault_is_survived(seat: Seat) -> None:
+def test_every_fault_is_survived_and_the_estate_is_that_of_an_unbroken_run(
+    seat: Seat, tmp_path: Path
+) -> None:
+    (tmp_path / "unbroken").mkdir()
+    unbroken = Seat(seat.lab, tmp_path / "unbroken")
+    must(unbroken.pmrunbook("--plain", "--yes", *asked(seat.lab, "ca")))
+    wanted = likeness(seat.lab)
+    seat.lab.reset(narrate)
     left = iter(FAULTS)
     # There are fewer actions than faults: one that is due again after its fault meets another.
     cells = Walk(seat, "ca", lambda _, met: next(left, None) if met < 4 else None, pace=0.1).run()
+    blame(cells, differences(wanted, likeness(seat.lab)))
     assert [(c.row, c.fault, c.note) for c in cells if c.outcome == "failed"] == []
     assert {cell.fault for cell in cells} == {fault.id for fault in FAULTS}
