@@ -84,7 +84,9 @@ def parser(*, lab_too: bool = True) -> argparse.ArgumentParser:
     debts = verbs.add_parser("debts", help="temporary changes that are still there")
     _common(debts, again=True)
     _answers(debts, again=True)
-    debts.add_argument("--repay", action="store_true", help="end them now")
+    either = debts.add_mutually_exclusive_group()
+    either.add_argument("--repay", action="store_true", help="end them now")
+    _from_site(either)
     dns = verbs.add_parser("dns", help="which share of the agents each server is to get")
     _common(dns, again=True)
     _json(dns)
@@ -176,7 +178,7 @@ def _report(to: argparse.ArgumentParser) -> None:
     )
 
 
-def _from_site(to: argparse.ArgumentParser) -> None:
+def _from_site(to: argparse._ActionsContainer) -> None:
     to.add_argument(
         "--from-site",
         action="store_true",

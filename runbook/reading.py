@@ -179,7 +179,8 @@ def _debts(state: RunState, *, at_work: bool) -> int:
     for debt in state.debts.values():
         say(f"{debt.host}: {debt.title}, since {_when(debt.since)}, by step {debt.step}")
     if not state.debts:
-        say("none")
+        here = "none" if state.events else "none that this machine knows of"
+        say(here, *(() if state.events else ("pmrunbook debts --from-site asks the site",)))
         return int(Exit.DONE)
     at_it = f"the run of {state.operator} is at work, and ends them itself"
     say(at_it if at_work else "pmrunbook debts --repay ends them")

@@ -218,6 +218,29 @@ def test_a_run_killed_on_one_machine_is_gone_on_with_from_another(desk: Seat, ot
         assert "none changed, removed or moved" in must(seat.pmrunbook("verify", "journal"))
 
 
+def test_a_debt_of_a_dead_run_is_found_and_ended_from_another_machine(
+    desk: Seat, other: Seat
+) -> None:
+    lab = desk.lab
+    must(desk.pmrunbook("undo", "ca", "--plain", "--yes"))
+    starts = [e for e in desk.events() if e.kind == "start" and e.action.endswith("/request")]
+    host = starts[-1].host
+    mortal(desk, ("after", "end", starts[-1].action), "--plain", "--yes")
+    left = "[ -d /var/lib/pmrunbook/probe ]"
+    must(lab.execute(host.partition(".")[0], left))
+    must(lab.execute(server(lab), "touch -d '10 minutes ago' /var/lib/pmrunbook/lock/beat"))
+
+    told = other.pmrunbook("debts", "--from-site")
+    assert told.returncode != 0
+    assert f"{host}: the new agent's folder" in told.stdout
+    new = other.pmrunbook("--new", "--plain", "--step", "survey")
+    assert new.returncode == 0 and "the new agent's folder" in new.stdout, new.stdout + new.stderr
+    must(other.pmrunbook("debts", "--repay", "--plain", "--yes"))
+    assert lab.execute(host.partition(".")[0], left).returncode != 0
+    assert must(other.pmrunbook("debts", "--from-site")).strip() == "none"
+    must(desk.pmrunbook("--plain", "--yes"))
+
+
 def test_a_journal_that_was_cut_off_is_found_by_the_site(other: Seat) -> None:
     path = sorted(other.state.rglob("journal.jsonl"))[0]
     whole, head = path.read_bytes(), head_file(path).read_bytes()
