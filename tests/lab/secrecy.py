@@ -34,6 +34,33 @@ def canaries(lab: Lab) -> dict[str, bytes]:
     return {name: word.encode() for name, word in found.items()}
 
 
+PRIVATE = (
+    "find /etc /var/lib -xdev -type f \\( -path '*/private_keys/*.pem' -o -name ca_key.pem "
+    "-o -name root_key.pem -o -path '*/puppetdb/ssl/private.pem' \\)"
+)
+"""The private keys of Puppet on a host: its own, the CA's, PuppetDB's copy of its own."""
+
+
+def at_home(seat: Seat) -> int:
+    """Every private key is on the host it was made on alone, backups included; how many are."""
+    lab, hosts = seat.lab, [h.name for h in seat.lab.estate.hosts]
+    # The sixth line: no two keys have that in common.
+    ask = f'for f in $({PRIVATE}); do sed -n 6p "$f"; done'
+    lines = {host: set(must(lab.execute(host, ask)).split()) for host in hosts}
+    files = [f for f in seat.state.rglob("*") if f.is_file()]
+    for host in hosts:
+        assert not any(line.encode() in f.read_bytes() for line in lines[host] for f in files)
+        others = set().union(*(lines[h] for h in hosts if h != host))
+        assert lines[host].isdisjoint(others)
+        told = "".join(f"{line}\n" for line in others)
+        search = (
+            "cat >/root/words; trap 'rm -f /root/words' EXIT; "
+            f"grep -rlaF --exclude=words -f /root/words {WHERE} /var/lib /opt /srv 2>/dev/null; :"
+        )
+        assert must(lab.execute(host, search, told)) == "", host
+    return sum(map(len, lines.values()))
+
+
 class Watch:
     """Every command line on this machine, those of the lab's hosts among them, while it lasts."""
 

@@ -15,7 +15,7 @@ import pytest
 from runbook.lab.estate import DEFAULT
 from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, booted, must, narrate
-from tests.lab.secrecy import canaries, nowhere, watching
+from tests.lab.secrecy import at_home, canaries, nowhere, watching
 from tests.lab.test_balance import Looped, address, everywhere, fqdn, pool_name
 
 pytestmark = [pytest.mark.lab, pytest.mark.turn("mission")]
@@ -52,6 +52,9 @@ def test_one_run_finishes_the_estate_and_no_agent_fails(seat: Seat) -> None:
     assert watch.found(words) == set()
     assert [name for name, word in words.items() if word in out.encode()] == []
     nowhere(seat, words)
+    keys = at_home(seat)
+    narrate(f"{keys} private keys, each on its own host alone")
+    assert keys > 5
 
 
 def database_word(lab: Lab) -> bytes:
