@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from tests.lab.test_ca import COUNTERS, confdir, names, puppet_hosts, server
 pytestmark = pytest.mark.lab
 
 PAGE = ROOT / "docs" / "how-to" / "least-privilege.md"
+LOOK = "/usr/local/sbin/pmrunbook-look"
 
 
 @pytest.fixture(scope="module")
@@ -85,19 +87,25 @@ def test_the_sudoers_file_of_the_documentation_is_enough(desk: Seat, before: obj
     assert "actions on" in must(desk.pmrunbook("--dry-run", "--plain"))
 
 
+def look_only(seat: Seat, folder: Path, hosts: Sequence[str]) -> Path:
+    """An inventory whose account has a root's shell that cannot write, as the page tells."""
+    wrapper = PAGE.read_text().split("```sh\n")[1].split("```")[0]
+    for host in hosts:
+        must(seat.lab.execute(host, f"cat >{LOOK}; chmod 755 {LOOK}", wrapper))
+    data = yaml.safe_load(seat.inventory.read_text())
+    data["ssh"]["sudo_shell"] = LOOK
+    file = folder / "look.yaml"
+    file.write_text(yaml.safe_dump(data))
+    return file
+
+
 def test_an_account_that_can_only_look_finds_all_and_writes_nothing(
     desk: Seat, tmp_path: Path
 ) -> None:
     lab, user = desk.lab, desk.lab.estate.ssh_user
-    page = PAGE.read_text()
-    wrapper = page.split("```sh\n")[1].split("```")[0]
-    rules = page.split("pmrunbook-look\nDefaults")[1].split("```")[0]
+    rules = PAGE.read_text().split("pmrunbook-look\nDefaults")[1].split("```")[0]
     rules = f"Defaults{rules}".replace("looker", user)
-    sudoers, shell = "/etc/sudoers.d/pmrunbook", "/usr/local/sbin/pmrunbook-look"
-    data = yaml.safe_load(desk.inventory.read_text())
-    data["ssh"]["sudo_shell"] = shell
-    file = tmp_path / "inventory.yaml"
-    file.write_text(yaml.safe_dump(data))
+    sudoers = "/etc/sudoers.d/pmrunbook"
 
     def found(inventory: Path) -> list[dict[str, object]]:
         """What a dry run planned and verify judged, but for words that change by themselves."""
@@ -109,11 +117,10 @@ def test_an_account_that_can_only_look_finds_all_and_writes_nothing(
         return [{k: e.get(k) for k in keys} for e in events if e["kind"] in kinds]
 
     as_root = found(desk.inventory)
+    file = look_only(desk, tmp_path, puppet_hosts(lab))
     for host in puppet_hosts(lab):
-        must(
-            lab.execute(host, f"cat >{shell}; chmod 755 {shell}; cp -p {sudoers} /root/s", wrapper)
-        )
-        must(lab.execute(host, f"cat >{sudoers}; visudo -qcf {sudoers}", rules))
+        script = f"cp -p {sudoers} /root/s; cat >{sudoers}; visudo -qcf {sudoers}"
+        must(lab.execute(host, script, rules))
     try:
         assert as_root and found(file) == as_root
         out = must(desk.pmrunbook("--plain", "--yes", inventory=file), 1)
@@ -122,7 +129,7 @@ def test_an_account_that_can_only_look_finds_all_and_writes_nothing(
             assert jobs_run(lab, [host]) == 0
     finally:
         for host in puppet_hosts(lab):
-            must(lab.execute(host, f"mv /root/s {sudoers}; rm {shell}"))
+            must(lab.execute(host, f"mv /root/s {sudoers}; rm {LOOK}"))
 
 
 def test_who_may_not_become_root_is_told_so_and_nothing_is_half_read(
