@@ -148,4 +148,5 @@ RETIRE = Step(
     findings=findings,
     checks=checks,
     needs=("ca",),
+    skippable=True,  # the last step, and not to be taken back: nothing is built on it
 )
