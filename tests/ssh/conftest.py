@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,8 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from runbook.errors import RunbookError
 from runbook.model import CertificateAuthority, Host, Login, Secret, SecretRef, Site
-from runbook.ssh import Hosts
+from runbook.ports import Job, Outcome
+from runbook.ssh import Hosts, HostWriter
 
 PASSWORD = "a pass'word with $signs"
 
@@ -213,6 +216,33 @@ def world() -> Iterator[World]:
                 hosts.close()
             for daemon in made.daemons:
                 daemon.stop()
+
+
+class Running:
+    """A job followed in a thread of its own."""
+
+    def __init__(self, writer: HostWriter, job: Job) -> None:
+        self.lines: list[str] = []
+        self.stop = threading.Event()
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+
+        def follow() -> None:
+            try:
+                self.outcome = writer.run(job, self.lines.append, self.stop)
+            except RunbookError as error:
+                self.error = error
+
+        self.thread = threading.Thread(target=follow)
+        self.thread.start()
+
+    def end(self) -> Outcome:
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+        if self.error:
+            raise self.error
+        assert self.outcome
+        return self.outcome
 
 
 @dataclass

@@ -17,36 +17,9 @@ from runbook.errors import LinkLost, RunbookError, StateRefuses
 from runbook.ports import Job, JobState, Outcome
 from runbook.ssh import HostWriter
 from runbook.ssh import spool as spool_module
-from tests.ssh.conftest import World, wait_for
+from tests.ssh.conftest import Running, World, wait_for
 
 pytestmark = pytest.mark.ssh
-
-
-class Running:
-    """A job followed in a thread of its own."""
-
-    def __init__(self, writer: HostWriter, job: Job) -> None:
-        self.lines: list[str] = []
-        self.stop = threading.Event()
-        self.outcome: Outcome | None = None
-        self.error: BaseException | None = None
-
-        def follow() -> None:
-            try:
-                self.outcome = writer.run(job, self.lines.append, self.stop)
-            except RunbookError as error:
-                self.error = error
-
-        self.thread = threading.Thread(target=follow)
-        self.thread.start()
-
-    def end(self) -> Outcome:
-        self.thread.join(60)
-        assert not self.thread.is_alive()
-        if self.error:
-            raise self.error
-        assert self.outcome
-        return self.outcome
 
 
 def run(writer: HostWriter, job: Job) -> tuple[Outcome, list[str]]:

@@ -16,7 +16,7 @@ from runbook.model import Host, Read
 from runbook.ports import Job
 from runbook.ssh import Hosts
 from runbook.ssh.hostkeys import Entry, Identity, fingerprint, read_entries, verify
-from tests.ssh.conftest import Sshd, World, children, keygen, wait_for
+from tests.ssh.conftest import Running, Sshd, World, children, keygen, wait_for
 
 pytestmark = pytest.mark.ssh
 
@@ -55,57 +55,83 @@ def test_a_changed_key_on_the_target(world: World) -> None:
     assert nothing_was_sent(daemon)
 
 
-@pytest.mark.parametrize("at", [0, 1, 2], ids=["first jump", "second jump", "target"])
-@pytest.mark.parametrize("wrong", ["changed", "unknown", "revoked"])
-def test_every_hop_is_verified_before_anything_is_sent_to_it(
-    world: World, wrong: str, at: int
-) -> None:
-    way = [world.sshd(known=(wrong, at) != ("unknown", n)) for n in range(3)]
-    place = str(world.known_hosts)
+def distrust(world: World, way: list[Sshd], at: int, wrong: str) -> str:
+    """Nobody can trust that hop any more; where the operator finds out why."""
     match wrong:
         case "changed":
             way[at].change_key()
-            place += f":{at + 1}"
-        case "revoked":
+            return f"{world.known_hosts}:{at + 1}"
+        case "unknown":
+            others = (daemon.known() for daemon in way if daemon is not way[at])
+            world.known_hosts.write_text("".join(others))
+            return str(world.known_hosts)
+        case _:
             world.trust(f"@revoked * {way[at].public()}\n")
-            place += ":4"
-    jumps = tuple(f"root@127.0.0.1:{jump.port}" for jump in way[:-1])
+            return f"{world.known_hosts}:{len(way) + 1}"
+
+
+def through(world: World, way: list[Sshd]) -> Host:
+    return world.host(way[-1], jump=tuple(f"root@127.0.0.1:{jump.port}" for jump in way[:-1]))
+
+
+@pytest.mark.parametrize("at", [0, 1, 2], ids=["first jump", "second jump", "target"])
+@pytest.mark.parametrize("wrong", SAID)
+def test_every_hop_is_verified_before_anything_is_sent_to_it(
+    world: World, wrong: str, at: int
+) -> None:
+    way = [world.sshd() for _ in range(3)]
+    place = distrust(world, way, at, wrong)
     with pytest.raises(TrustError, match=SAID[wrong]) as error:
-        echo(world.hosts(), world.host(way[-1], jump=jumps))
+        echo(world.hosts(), through(world, way))
     assert place in f"{error.value} {error.value.hint}"
     assert str(way[at].port) in str(error.value)
     assert [daemon.logins() for daemon in way] == [int(n < at) for n in range(3)]
     assert all(nothing_was_sent(daemon) for daemon in way[at:])
 
 
-def test_a_key_that_changes_during_a_job_is_not_followed(world: World) -> None:
-    daemon = world.sshd()
-    writer = world.hosts().writers().writer(world.host(daemon))
+@pytest.mark.parametrize(
+    ("hops", "at"),
+    [
+        pytest.param(1, 0, id="target"),
+        pytest.param(2, 0, id="jump"),
+        pytest.param(2, 1, id="target behind a jump"),
+        pytest.param(3, 0, id="first jump"),
+        pytest.param(3, 1, id="second jump"),
+        pytest.param(3, 2, id="target behind two"),
+    ],
+)
+@pytest.mark.parametrize("wrong", SAID)
+@pytest.mark.parametrize("during", [False, True], ids=["between jobs", "during a job"])
+def test_every_hop_is_verified_again_when_a_link_was_cut(
+    world: World, wrong: str, hops: int, at: int, during: bool
+) -> None:
+    way = [world.sshd() for _ in range(hops)]
+    writer = world.hosts().writers().writer(through(world, way))
     go = world.folder / "go"
-    job = Job("j", f"echo on; until [ -e {go} ]; do sleep 0.05; done; echo over", 60)
-    lines: list[str] = []
-    errors: list[TrustError] = []
+    job = Job("second", f"echo on; until [ -e {go} ]; do sleep 0.05; done; echo over", 60)
+    assert Running(writer, Job("first", "echo in", 60)).end().exit == 0
+    if during:
+        running = Running(writer, job)
+        wait_for(lambda: running.lines)
+    before = [daemon.asked_for() for daemon in way[at:]]
+    place = distrust(world, way, at, wrong)
+    if wrong != "changed":  # who changes its key has cut its links
+        way[0].cut()
+    if not during:
+        running = Running(writer, job)
+    with pytest.raises(TrustError, match=SAID[wrong]) as error:
+        running.end()
+    assert place in f"{error.value} {error.value.hint}" and error.value.exit == Exit.TRUST
+    assert str(way[at].port) in str(error.value)
+    with pytest.raises(TrustError, match=SAID[wrong]):
+        writer.look(job.id)
+    assert [daemon.asked_for() for daemon in way[at:]] == before
+    assert (world.folder / "spool" / "jobs" / job.id).exists() is during
 
-    def follow() -> None:
-        try:
-            writer.run(job, lines.append, threading.Event())
-        except TrustError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=follow)
-    thread.start()
-    wait_for(lambda: lines)
-    before = daemon.asked_for()
-    daemon.change_key()
-    thread.join(60)
-    assert [f"{world.known_hosts}:1" in str(error) for error in errors] == [True]
-    with pytest.raises(TrustError, match="CHANGED"):
-        writer.look("j")
-    assert daemon.asked_for() == before
-    world.known_hosts.write_text(daemon.known())  # as its owner confirmed
+    world.known_hosts.write_text("".join(daemon.known() for daemon in way))  # its owner confirmed
     go.touch()
-    assert writer.run(job, lines.append, threading.Event()).exit == 0
-    assert lines == ["on", "on", "over"]
+    assert Running(writer, job).end().exit == 0
+    assert (world.folder / "spool" / "jobs" / job.id / "out").read_text() == "on\nover\n"
 
 
 def test_a_name_that_leads_to_another_machine_by_now(
