@@ -46,18 +46,13 @@ def site_folder(site: str) -> Path:
 def private_folder(path: Path) -> Path:
     """`path` as a folder of our own, mode 0700; StateRefuses where it is not, or cannot be.
 
-    What had to be made above it is private, too, and so is all of the state home.
+    So is all above it that is below the state home; what had to be made elsewhere is private, too.
     """
+    ours = [folder for folder in path.parents if folder.is_relative_to(state_home())]
     with usable(path):
-        _make(path)
-        info = path.lstat()
-        if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
-            raise StateRefuses(f"{path} is not a folder of ours", hint=f"look at it: ls -ld {path}")
-        home = state_home()
-        for folder in (path, *(p for p in path.parents if p.is_relative_to(home))):
-            info = folder.stat()
-            if info.st_uid == os.geteuid() and info.st_mode & 0o077:
-                folder.chmod(0o700)
+        for folder in (*reversed(ours), path):  # nothing is made behind a link of somebody else's
+            _make(folder)
+            _close(folder)
     return path
 
 
@@ -65,7 +60,22 @@ def _make(path: Path) -> None:
     """As `mkdir(parents=True)`, which makes the parents for everybody."""
     if not path.parent.exists():
         _make(path.parent)
-    path.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+
+
+def _close(folder: Path) -> None:
+    """Mode 0700; StateRefuses where others may have had a hand in what is there."""
+    info = folder.lstat()
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
+        raise StateRefuses(f"{folder} is not a folder of ours", hint=f"look at it: ls -ld {folder}")
+    if info.st_mode & 0o022:
+        raise StateRefuses(
+            f"{folder} can be written to by others: what is in it need not be ours",
+            hint=f"look at it: ls -la {folder}; if all of it is yours: chmod 0700 {folder}",
+        )
+    if info.st_mode & 0o077:
+        folder.chmod(0o700)
 
 
 def file_name(host: str) -> str:

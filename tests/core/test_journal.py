@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from runbook.audit import audit
 from runbook.errors import Locked, StateRefuses
-from runbook.journal import Journal, head_file, read, site_folder
+from runbook.journal import Journal, head_file, private_folder, read, site_folder
 from runbook.model import Event
 from runbook.transcripts import Transcripts
 
@@ -107,6 +108,48 @@ def test_somebody_elses_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "s").symlink_to(tmp_path / "real")
     with pytest.raises(StateRefuses):
         Journal(tmp_path / "s")
+
+
+def seen(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {p: ((info := p.lstat()).st_mode, info.st_uid) for p in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("which", ["pmrunbook", "sites", "acme"])
+@pytest.mark.parametrize("wrong", ["link", "nowhere", "owner", "0777", "0770"])
+def test_below_the_state_home_all_is_ours_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str, wrong: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    site, elsewhere = site_folder("acme"), tmp_path / "elsewhere"
+    folder = next(f for f in (site, *site.parents) if f.name == which)
+    private_folder(folder)
+    match wrong:
+        case "link" | "nowhere":
+            folder.rename(elsewhere)
+            folder.symlink_to(elsewhere if wrong == "link" else tmp_path / "nowhere")
+        case "owner" if os.geteuid():
+            pytest.skip("giving a folder away needs root")
+        case "owner":
+            shutil.chown(folder, "nobody")
+        case mode:
+            folder.chmod(int(mode, 8))
+    before = seen(tmp_path)
+    with pytest.raises(StateRefuses) as error:
+        Journal(site)
+    assert str(error.value).startswith(f"{folder} ")
+    assert error.value.hint.startswith("look at it: ls -l") and str(folder) in error.value.hint
+    assert seen(tmp_path) == before
+
+
+def test_the_state_home_itself_is_the_users_business(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk").chmod(0o777)
+    (tmp_path / "state").symlink_to("disk")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert len(read(write(site_folder("acme")))[0]) == 4
+    assert (tmp_path / "disk").stat().st_mode & 0o777 == 0o777
 
 
 def test_a_place_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
