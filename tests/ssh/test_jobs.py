@@ -383,14 +383,26 @@ def test_output_is_made_harmless(world: World) -> None:
     assert lines == ["hi", "50%", "100%", "tail"]
 
 
-def test_a_spool_that_is_a_link_is_refused(world: World) -> None:
+@pytest.mark.parametrize("which", ["spool", "jobs"])
+@pytest.mark.parametrize("wrong", ["link", "owner"])
+def test_a_spool_that_is_not_root_s_own_is_refused(
+    world: World, spool: Path, wrong: str, which: str
+) -> None:
     writer = world.hosts().writers().writer(world.host(world.sshd()))
     elsewhere = world.folder / "elsewhere"
     elsewhere.mkdir()
-    (world.folder / "spool").symlink_to(elsewhere)
-    with pytest.raises(StateRefuses, match="not a directory of root"):
-        run(writer, Job("link", "echo on", 30))
-    assert list(elsewhere.iterdir()) == []
+    folder = spool if which == "jobs" else spool.parent
+    folder.parent.mkdir(exist_ok=True)
+    if wrong == "link":
+        folder.symlink_to(elsewhere)
+    else:
+        folder.mkdir(mode=0o755)
+        shutil.chown(folder, "nobody")
+    with pytest.raises(StateRefuses, match=f"{folder} is not a directory of root's own") as error:
+        run(writer, Job("strange", "echo on", 30))
+    assert error.value.hint.endswith("then: pmrunbook --resume")
+    assert list(folder.iterdir()) == list(elsewhere.iterdir()) == []
+    assert wrong == "link" or folder.stat().st_mode & 0o777 == 0o755  # untouched
 
 
 def test_a_name_that_leads_elsewhere_is_refused(world: World) -> None:
