@@ -30,21 +30,19 @@ def audit(path: Path) -> Audit:
     faults: list[str] = []
     torn = 0
     previous, due = GENESIS, 1
-    if path.exists():
-        with path.open("rb") as handle:
-            for number, _, line in lines(handle):
-                where = f"{path.name}:{number}"
-                record = parse(line, previous)
-                if not line.endswith(b"\n"):
-                    torn = number
-                elif record is None:
-                    faults.append(f"{where}: this is no record; record {due} stood here")
-                    previous, due = "", due + 1
-                else:
-                    if fault := _fault(record, due, previous):
-                        faults.append(f"{where}: {fault}")
-                    previous, due = record.digest, record.seq + 1
-                    records.append(record)
+    for number, _, line in lines(path):
+        where = f"{path.name}:{number}"
+        record = parse(line, previous)
+        if not line.endswith(b"\n"):
+            torn = number
+        elif record is None:
+            faults.append(f"{where}: this is no record; record {due} stood here")
+            previous, due = "", due + 1
+        else:
+            if fault := _fault(record, due, previous):
+                faults.append(f"{where}: {fault}")
+            previous, due = record.digest, record.seq + 1
+            records.append(record)
     faults += _end(records, seq, digest, path)
     if torn and seq >= due:
         torn = 0  # it was whole once: said as what is gone from the end

@@ -9,6 +9,7 @@ that is on the disk, so that records missing from its end are noticed, too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -22,7 +23,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from runbook.errors import Locked, StateRefuses
 from runbook.model import Event
@@ -76,6 +77,18 @@ def _close(folder: Path) -> None:
         )
     if info.st_mode & 0o077:
         folder.chmod(0o700)
+
+
+def open_own(path: str | Path, flags: int) -> int:
+    """An `opener` for files of our own, 0600 where made; StateRefuses where one leads elsewhere."""
+    try:
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise StateRefuses(
+            f"{path} is a symbolic link, not a file of ours", hint=f"look at it: ls -l {path}"
+        ) from error
 
 
 def file_name(host: str) -> str:
@@ -166,7 +179,8 @@ def head_file(path: Path) -> Path:
 def written_head(path: Path) -> tuple[int, str]:
     """The last record known to be on the disk: its number and hash; 0 where nothing is known."""
     try:
-        seq, digest = head_file(path).read_text().split()
+        with open(head_file(path), opener=open_own) as handle:
+            seq, digest = handle.read().split()
         return int(seq), digest
     except (OSError, ValueError):
         return 0, GENESIS
@@ -185,11 +199,14 @@ def _afresh(path: Path) -> str:
     )
 
 
-def lines(handle: IO[bytes]) -> Iterator[tuple[int, int, bytes]]:
-    offset = 0
-    for number, line in enumerate(handle, 1):
-        yield number, offset, line
-        offset += len(line)
+def lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Every line of a journal with its number and the bytes before it; none where there is none."""
+    nothing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+    with nothing, open(path, "rb", opener=open_own) as handle:
+        offset = 0
+        for number, line in enumerate(handle, 1):
+            yield number, offset, line
+            offset += len(line)
 
 
 def read(path: Path) -> tuple[list[Event], str, Tear | None]:
@@ -201,22 +218,19 @@ def read(path: Path) -> tuple[list[Event], str, Tear | None]:
     previous, tear = GENESIS, None
     seq, digest = written_head(path)  # before the journal: whoever writes may be at it
     fits = seq == 0
-    if path.exists():
-        with path.open("rb") as handle:
-            for number, offset, line in lines(handle):
-                if not line.endswith(b"\n"):
-                    tear = Tear(number, offset)
-                    break
-                record = parse(line, previous)
-                if record is None or not record.sound or record.seq != len(events) + 1:
-                    raise StateRefuses(
-                        f"the journal is broken at {path}:{number}: "
-                        "a record was changed, removed or moved",
-                        hint=_afresh(path),
-                    )
-                previous = record.digest
-                events.append(record.event)
-                fits = fits or (record.seq, record.digest) == (seq, digest)
+    for number, offset, line in lines(path):
+        if not line.endswith(b"\n"):
+            tear = Tear(number, offset)
+            break
+        record = parse(line, previous)
+        if record is None or not record.sound or record.seq != len(events) + 1:
+            raise StateRefuses(
+                f"the journal is broken at {path}:{number}: a record was changed, removed or moved",
+                hint=_afresh(path),
+            )
+        previous = record.digest
+        events.append(record.event)
+        fits = fits or (record.seq, record.digest) == (seq, digest)
     if not fits:
         gone = len(events) < seq
         raise StateRefuses(
@@ -235,9 +249,8 @@ class Journal:
         """Open it; Locked when another process of this machine has it, StateRefuses if broken."""
         self.folder = private_folder(folder)
         self.path = self.folder / "journal.jsonl"
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         with usable(self.path):
-            self._fd = os.open(self.path, flags, 0o600)
+            self._fd = open_own(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -248,6 +261,8 @@ class Journal:
             ) from None
         try:
             self.events, self._previous, tear = read(self.path)
+            with usable(head_file(self.path)):
+                self._head_fd = open_own(head_file(self.path), os.O_WRONLY | os.O_CREAT)
         except BaseException:
             os.close(self._fd)
             raise
@@ -256,9 +271,6 @@ class Journal:
             os.fsync(self._fd)
         self._seq = len(self.events)
         self._size = os.fstat(self._fd).st_size
-        with usable(head_file(self.path)):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._head_fd = os.open(head_file(self.path), flags, 0o600)
         self._keep_head()
         self._broken = ""  # why nothing more may be written
         self._guard = threading.Lock()

@@ -30,7 +30,7 @@ from runbook.errors import (
     UsageError,
 )
 from runbook.handover import SiteJournal, look, take_up, told
-from runbook.journal import Journal, private_folder, read, site_folder
+from runbook.journal import Journal, open_own, private_folder, read, site_folder, usable
 from runbook.lock import Holder, SiteLock
 from runbook.memory import Memory, said_folder
 from runbook.model import (
@@ -289,12 +289,19 @@ class Mission:
         except RunbookError as error:
             return error.exit, str(error), error.hint
         except Exception as error:  # noqa: BLE001  # the face must end, and the journal say why
-            trace = private_folder(self._folder) / "crash.txt"
-            fd = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(fd, "w") as handle:
-                traceback.print_exc(file=handle)
             what = f"a bug in pmrunbook {__version__}: {type(error).__name__}"
+            try:
+                trace = self._keep(error)
+            except StateRefuses as refused:
+                return Exit.FAILED, f"{what}; {refused}", refused.hint
             return Exit.FAILED, what, f"please report {trace}; then: pmrunbook --resume"
+
+    def _keep(self, error: Exception) -> Path:
+        """Where a bug shows, for who looks for it."""
+        trace = private_folder(self._folder) / "crash.txt"
+        with usable(trace), open(trace, "w", opener=open_own) as handle:
+            traceback.print_exception(error, file=handle)
+        return trace
 
     def _perform(self, recorder: Recorder, crew: Crew, lock: Claim | None) -> tuple[Exit, str, str]:
         undo = Undo(self.site, self.runbook, recorder, crew, operator())

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import IO
 
-from runbook.journal import file_name, private_folder, usable
+from runbook.journal import file_name, open_own, private_folder, usable
 
 
 class Transcripts:
@@ -30,7 +30,7 @@ class Transcripts:
             if handle is None:
                 private_folder(self.folder)
                 private_folder(path.parent)
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+                fd = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
                 handle = os.fdopen(fd, "a", buffering=1, encoding="utf-8")
                 self._open[(step, host)] = handle
             handle.write(text + "\n")

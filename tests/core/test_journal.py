@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,53 @@ def test_below_the_state_home_all_is_ours_alone(
         Journal(site)
     assert str(error.value).startswith(f"{folder} ")
     assert error.value.hint.startswith("look at it: ls -l") and str(folder) in error.value.hint
+    assert seen(tmp_path) == before
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[Path]:
+    """A file of somebody else's, in which nothing changes."""
+    file = tmp_path / "victim"
+    file.write_text("as it was\n")
+    file.chmod(0o644)
+    before = file.stat()
+    yield file
+    assert file.read_text() == "as it was\n"
+    assert (file.stat().st_mode, file.stat().st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "journal.head"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_in_place_of_a_journal_is_not_followed(
+    tmp_path: Path, victim: Path, name: str, there: bool
+) -> None:
+    path = write(tmp_path / "s")
+    link = path.with_name(name)
+    link.unlink()
+    link.symlink_to(victim if there else tmp_path / "nowhere")
+    for act in (lambda: Journal(path.parent), lambda: read(path), lambda: audit(path)):
+        with pytest.raises(StateRefuses, match=f"{name} is a symbolic link") as error:
+            act()
+        assert error.value.hint == f"look at it: ls -l {link}"
+    assert link.is_symlink() and not (tmp_path / "nowhere").exists()
+    link.unlink()
+    head_file(path).unlink(missing_ok=True)
+    write(path.parent)  # nobody has it any more
+
+
+@pytest.mark.parametrize("name", ["run/step/h1.log", "run/step", "run"])
+def test_a_link_in_place_of_a_transcript_is_not_followed(
+    tmp_path: Path, victim: Path, name: str
+) -> None:
+    private_folder(tmp_path / "run" / "step")
+    link = tmp_path / name
+    elsewhere = victim
+    if link.exists():
+        elsewhere = link.rename(tmp_path / "elsewhere")
+    link.symlink_to(elsewhere)
+    before = seen(tmp_path)
+    with pytest.raises(StateRefuses, match=f"{name} is"):
+        Transcripts(tmp_path / "run").write("step", "h1", "said")
     assert seen(tmp_path) == before
 
 

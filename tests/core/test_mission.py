@@ -14,7 +14,7 @@ import pytest
 
 from runbook import cli, mission
 from runbook.errors import Exit, RunbookError, UsageError
-from runbook.journal import Journal, read, site_folder
+from runbook.journal import Journal, private_folder, read, site_folder
 from runbook.mission import Mission
 from runbook.model import Event, Runbook, Site
 from runbook.plain import Plain
@@ -88,6 +88,26 @@ def test_a_resumed_run_keeps_what_it_was_asked_for() -> None:
     code, said = refused(Mission(HERE, BOOK, "resume", steps=("b",)))
     assert code == Exit.REFUSED
     assert "asked for steps a" in said
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_bug_is_told_and_kept_in_a_file_of_our_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("as it was")
+    trace = private_folder(site_folder(HERE.name)) / "crash.txt"
+    if linked:
+        trace.symlink_to(victim)
+    monkeypatch.setattr(Mission, "_perform", lambda *_: {}["a bug"])
+    code, said = refused(Mission(HERE, BOOK, "dry-run"))
+    assert code == Exit.FAILED and "a bug in pmrunbook" in said and str(trace) in said
+    if linked:
+        assert "crash.txt is a symbolic link" in said and f"ls -l {trace}" in said
+    else:
+        assert "KeyError: 'a bug'" in trace.read_text()
+        assert trace.stat().st_mode & 0o777 == 0o600
+    assert victim.read_text() == "as it was"
 
 
 def test_a_new_run_is_refused_while_an_outcome_is_unknown_or_a_debt_open() -> None:
