@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from textual.theme import Theme
 from textual.widgets import Input
 
 from runbook.errors import Exit, RunbookError
+from runbook.keeper import lend
 from runbook.output import say
 from runbook.ports import Mission, Reply
 from runbook.symbols import ascii_only, shown
@@ -258,7 +258,7 @@ class RunbookApp(App[int]):
             signal.signal(signal.SIGINT, lambda *_: None)
             try:
                 say(f"Shell on {host}; leave it to come back.", to=sys.__stderr__)
-                self.desk.mission.shell(host, _on_terminal)
+                self.desk.mission.shell(host, partial(lend, stdout=sys.__stderr__))
             except (OSError, RunbookError) as error:
                 self.tell(str(error), "error")
             finally:
@@ -349,10 +349,6 @@ class RunbookApp(App[int]):
         self.desk.mission.stop()
         self.desk.feed.close()
         self.desk.feed.questions.clear()
-
-
-def _on_terminal(argv: list[str]) -> int:
-    return subprocess.run(argv, stdout=sys.__stderr__, check=False).returncode
 
 
 def _keys(app: RunbookApp) -> Iterable[Part]:

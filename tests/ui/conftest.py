@@ -7,9 +7,10 @@ import io
 import os
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -167,16 +168,49 @@ class Terminal:
 
     def start(self, name: str, prefix: str = "") -> None:
         """Type the command that shows a scenario."""
-        self.keys("-l", f"{prefix} {PYTHON} -m tests.ui.scenario {name}")
+        self.run(f"{prefix} {PYTHON} -m tests.ui.scenario {name}")
+
+    def run(self, command: str) -> None:
+        while not self.text().strip():  # the shell asks once its terminal is set
+            time.sleep(0.05)
+        self._modes = self.modes()
+        self.keys("-l", command)
         self.keys("Enter")
+
+    def modes(self) -> list[Any]:
+        """What `stty -g` says of the terminal."""
+        file = os.open(self.state("#{pane_tty}"), os.O_RDWR | os.O_NOCTTY)
+        try:
+            return termios.tcgetattr(file)
+        finally:
+            os.close(file)
+
+    def keepers(self) -> list[int]:
+        """The processes that wait to give this terminal back."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it ended meanwhile
+                if b"keeper.py" in (process / "cmdline").read_bytes().split(b"\0") and (
+                    str((process / "fd/1").readlink()) == self.state("#{pane_tty}")
+                ):
+                    found.append(int(process.name))
+        return found
 
     def pid(self) -> int:
         """The process id of the program."""
         lines = Path(self._environ["SCENARIO_RECORD"]).read_text().splitlines()
         return int(next(line for line in reversed(lines) if line.startswith("pid "))[4:])
 
-    def usable(self) -> None:
-        """The shell has its terminal back: echo, lines, cursor, screen, mouse."""
+    def usable(self, *, killed: bool = False) -> None:
+        """The shell has its terminal back, by us or by our keeper: all modes, cursor, mouse."""
+        if killed:
+            self.see("The program was killed; pmrunbook --resume goes on.")
+        assert ("was killed" in self.text()) == killed
+        end = time.monotonic() + PATIENCE
+        while self.keepers():
+            assert time.monotonic() < end, "the keeper stays"
+            time.sleep(0.05)
+        assert self.modes() == self._modes
         self.keys("-l", "clear; stty -a; echo back-$((1+1))")
         self.keys("Enter")
         shown = self.see("back-2")

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from runbook.errors import RunbookError
 from runbook.model import (
@@ -225,7 +225,8 @@ class Stage_:
     def begin(self) -> None:
         names = [h.name for h in self.mission.site.hosts]
         steps = {s.id: s.title for s in STEPS}
-        self.emit("run_started", run="r1", mode=self.mission.mode, steps=steps, hosts=names)
+        site, mode = self.mission.site.name, self.mission.mode
+        self.emit("run_started", run="r1", site=site, mode=mode, steps=steps, hosts=names)
 
     def survey(self) -> None:
         self.emit("step_started", "survey", title="Survey the estate")
@@ -317,8 +318,17 @@ class ScriptedMission:
         self.stopped.set()
 
     def shell(self, host: str, start: Callable[[list[str]], int]) -> int:
-        said = f"echo this is a shell on {host}; read line; echo shell $line >>$SCENARIO_RECORD"
-        return start(["sh", "-c", said])
+        """Something that has the terminal for itself, as ssh does, and tells what it read."""
+        script = f"""
+            exec 3>>$SCENARIO_RECORD
+            was=$(stty -g); stty -isig -echo
+            echo pid $$ >&3
+            echo this is a shell on {host}
+            read line
+            stty $was
+            echo shell $line >&3
+        """
+        return start(["sh", "-c", script])
 
     def include(self, host: str) -> None:
         record(f"include {host}")
@@ -584,13 +594,17 @@ def mission(name: str, folder: Path) -> ScriptedMission:
 
 def main() -> int:
     from runbook import tui
+    from runbook.cli import run_plain
+    from runbook.plain import Plain
 
     name = sys.argv[1] if len(sys.argv) > 1 else "whole"
     folder = Path(os.environ.get("SCENARIO_FOLDER", "."))
     record(f"pid {os.getpid()}")
     if "SCENARIO_CRASH" in os.environ:
         _break_the_screen()
-    code = tui.run(mission(name, folder))
+    played = cast("Any", mission(name, folder))
+    plainly = "SCENARIO_PLAIN" in os.environ
+    code = run_plain(played, Plain(interactive=True)) if plainly else tui.run(played)
     print(f"left with {code}")
     return code
 

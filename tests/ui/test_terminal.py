@@ -26,6 +26,15 @@ Record = Callable[[], list[str]]
 COLORS = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
 
 
+def ended(pid: int) -> None:
+    """Wait until the process is gone."""
+    process = Path(f"/proc/{pid}")
+    end = time.monotonic() + PATIENCE
+    while process.exists():
+        assert time.monotonic() < end, (process / "status").read_text()
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("size", [NARROW, WIDE], ids=["80x24", "120x36"])
 def test_a_run_from_the_survey_to_the_end(
     terminal: Open, record: Record, size: tuple[int, int]
@@ -86,17 +95,51 @@ def test_a_signal_gives_the_terminal_back(
     screen.usable()
 
 
+@pytest.mark.parametrize("kill", [os.kill, os.killpg], ids=["alone", "with its group"])
+@pytest.mark.parametrize("size", [NARROW, WIDE], ids=["80x24", "120x36"])
+def test_a_program_that_is_killed_leaves_the_terminal_as_it_was(
+    terminal: Open, record: Record, size: tuple[int, int], kill: Callable[[int, int], None]
+) -> None:
+    screen = terminal(size)
+    screen.start("running")
+    screen.see("waits for agent01")
+    assert screen.state("#{alternate_on} #{cursor_flag} #{mouse_any_flag}") == "1 0 1"
+    (keeper,) = screen.keepers()
+    assert {file.name for file in Path(f"/proc/{keeper}/fd").iterdir()} == {"0", "1", "2"}
+    kill(screen.pid(), signal.SIGKILL)
+    screen.usable(killed=True)
+    assert record() == []
+
+
+def test_a_program_that_is_killed_at_a_dialog_or_in_a_shell(terminal: Open, record: Record) -> None:
+    screen = terminal()
+    for with_shell in (False, True):
+        screen.start("whole")
+        screen.see("a decides")
+        screen.keys("a")
+        screen.see("No, back to the plan")
+        ends = program = screen.pid()
+        if with_shell:
+            screen.keys("Down", "Enter")
+            screen.see("puppet.conf is read-only", "Not now")
+            screen.keys("Down", "Down", "Down", "Enter")
+            screen.see("this is a shell on agent02")
+            ends = screen.pid()
+        os.kill(program, signal.SIGKILL)
+        screen.usable(killed=True)
+        ended(ends)
+    assert record() == ["approve"]
+
+
 def test_a_window_that_is_closed_ends_the_program(terminal: Open, record: Record) -> None:
     screen = terminal()
     screen.start("running")
     screen.see("waits for agent01")
-    program = Path(f"/proc/{screen.pid()}")
-    assert program.exists()
+    program = screen.pid()
+    (keeper,) = screen.keepers()
     screen.close()
-    end = time.monotonic() + PATIENCE
-    while program.exists():
-        assert time.monotonic() < end, (program / "status").read_text()
-        time.sleep(0.05)
+    ended(program)
+    ended(keeper)
     assert record() == ["stopped"]
 
 
