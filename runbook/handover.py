@@ -6,7 +6,6 @@ in a file of its own even then.
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from runbook.journal import GENESIS, Journal, Line, digests, head_file, parse, s
 from runbook.journal import read as written
 from runbook.model import Event, Read, Reading, Site
 from runbook.output import say
-from runbook.secrets import Secrets
+from runbook.secrets import Secrets, typed
 from runbook.sitecopy import head_script, parse_head, pull
 from runbook.state import RunState, fold
 from runbook.symbols import count, verdict
@@ -136,7 +135,7 @@ def fetch(site: Site, host: str) -> SiteJournal:
 def _there(site: Site, host: str) -> SiteJournal | None:
     from runbook.ssh import Hosts
 
-    secrets = Secrets(lambda label: getpass.getpass(f"{label}: "))
+    secrets = Secrets(typed)
     hosts = Hosts(site, secrets.get)
     try:
         reader = hosts.reader(site.host(host))

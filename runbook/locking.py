@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from argparse import Namespace
 
@@ -14,7 +13,7 @@ from runbook.model import Read, Site
 from runbook.output import say
 from runbook.plain import Plain
 from runbook.recorder import Recorder
-from runbook.secrets import Secrets
+from runbook.secrets import Secrets, typed
 from runbook.shell import PRIVATE, ROOT, quote
 from runbook.ssh import Hosts
 
@@ -22,7 +21,7 @@ from runbook.ssh import Hosts
 def command(args: Namespace, site: Site) -> int:
     """Show the lock (exit 6 when it is held), or break it for a reason that is written down."""
     host = site.host(load_runbook(args.runbook).lock_host(site))
-    secrets = Secrets(lambda label: getpass.getpass(f"{label}: "))
+    secrets = Secrets(typed)
     hosts = Hosts(site, secrets.get)
     try:
         reading = hosts.reader(host).read((Read("lock", status_script()),))["lock"]

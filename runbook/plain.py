@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import select
-import subprocess
 import sys
 import termios
 import threading
@@ -22,6 +21,7 @@ from typing import IO, Any
 
 from runbook.errors import Interrupted, RunbookError, Waiting
 from runbook.grid import Cell, grid
+from runbook.keeper import KILLED, Keeper, lend
 from runbook.model import Event, Status, plain
 from runbook.output import say
 from runbook.ports import Question, Reply
@@ -296,7 +296,7 @@ class Plain:
                 continue
             if choice.key == "shell" and self.shell:
                 try:
-                    self.shell(question.host, subprocess.call)
+                    self.shell(question.host, lend)
                 except (OSError, RunbookError) as error:  # no ssh here, a bad ssh_config
                     say(str(error), to=self._err)
                 continue
@@ -319,10 +319,12 @@ class Plain:
         terminal = self._in.fileno()
         shown = termios.tcgetattr(terminal)
         hidden = [*shown[:3], shown[3] & ~termios.ECHO, *shown[4:]]
+        keeper = Keeper(terminal, f"\r\n{KILLED}")
 
         def show() -> None:
             with contextlib.suppress(termios.error):  # it was closed meanwhile
                 termios.tcsetattr(terminal, termios.TCSAFLUSH, shown)
+            keeper.close()
 
         self.give_back = show
         try:

@@ -5,6 +5,7 @@ No message of this module holds a secret, and none is kept anywhere but in `Secr
 
 from __future__ import annotations
 
+import getpass
 import os
 import shlex
 import signal
@@ -12,9 +13,11 @@ import stat
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import closing
 
 from runbook.errors import UsageError, Waiting
 from runbook.inventory.problems import open_file
+from runbook.keeper import Keeper
 from runbook.model import Secret, SecretRef
 
 MAX_BYTES = 65_536
@@ -22,6 +25,12 @@ COMMAND_SECONDS = 120.0  # an agent may ask for a passphrase meanwhile
 
 Ask = Callable[[str], str]
 """Shows a label, takes an answer without echo."""
+
+
+def typed(label: str) -> str:
+    """The answer at the terminal, for a command without a face."""
+    with closing(Keeper(0, "\r\n")):
+        return getpass.getpass(f"{label}: ")
 
 
 class Secrets:

@@ -16,7 +16,7 @@ from textual.drivers._writer_thread import MAX_QUEUED_WRITES, WriterThread
 
 from runbook.tui.terminal import Lasting
 from tests.ui import scenario
-from tests.ui.conftest import NARROW, PATIENCE, WIDE, Terminal
+from tests.ui.conftest import NARROW, PATIENCE, PYTHON, WIDE, Terminal
 
 pytestmark = pytest.mark.ui
 
@@ -129,6 +129,35 @@ def test_a_program_that_is_killed_at_a_dialog_or_in_a_shell(terminal: Open, reco
         screen.usable(killed=True)
         ended(ends)
     assert record() == ["approve"]
+
+
+@pytest.mark.parametrize("kill", [True, False])
+def test_a_password_is_asked_for_without_echo_no_longer_than_the_program_lives(
+    terminal: Open, kill: bool
+) -> None:
+    screen = terminal()
+    screen.start("secret", "SCENARIO_PLAIN=1")
+    screen.see("sudo password for operator", "\n>")
+    (_,) = screen.keepers()
+    if kill:
+        os.kill(screen.pid(), signal.SIGKILL)
+    else:
+        screen.keys("-l", scenario.PASSWORD)
+        screen.keys("Enter")
+        assert scenario.PASSWORD not in screen.see("left with")
+    screen.usable(killed=kill)
+
+
+def test_a_command_without_a_face_that_is_killed_at_a_password(terminal: Open) -> None:
+    screen = terminal()
+    screen.run(f"{PYTHON} -c 'from runbook.secrets import typed; typed(\"A password\")'")
+    screen.see("A password:")
+    (keeper,) = screen.keepers()
+    status = Path(f"/proc/{keeper}/status").read_text()
+    program = int(next(line for line in status.splitlines() if line.startswith("PPid"))[5:])
+    os.kill(program, signal.SIGKILL)
+    screen.see("Killed")
+    screen.usable()
 
 
 def test_a_window_that_is_closed_ends_the_program(terminal: Open, record: Record) -> None:
