@@ -71,7 +71,7 @@ if [ $# -eq 4 ]; then
   trap "kill $!" EXIT
   sleep "$limit"
   alive "$3" "$4" && [ ! -e "$dir/rc" ] || exit 0
-  : >"$dir/late"
+  true >"$dir/late"  # of `:` a failure would end this shell
   kill -s TERM -- "-$3"
   sleep @KILL@
   kill -s KILL -- "-$3"

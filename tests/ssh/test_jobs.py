@@ -295,6 +295,24 @@ def test_a_timeout_ends_the_whole_group(world: World, spool: Path, script: str) 
         os.killpg(group, 0)
 
 
+def test_a_timeout_ends_a_job_where_nothing_can_be_written_any_more(
+    world: World, spool: Path
+) -> None:
+    writer = world.hosts().writers().writer(world.host(world.sshd()))
+    pid_file = world.folder / "pid"
+    script = f"echo $$ >{pid_file}; rm -r {spool}/gone; exec sleep 1000"
+    run(writer, Job("gone", script, 1))
+
+    def ended() -> bool:
+        try:
+            os.kill(int(pid_file.read_text()), 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    wait_for(ended)
+
+
 def test_a_short_job_leaves_no_process(world: World, spool: Path) -> None:
     writer = world.hosts().writers().writer(world.host(world.sshd()))
     run(writer, Job("short", "true", 600))
