@@ -9,10 +9,9 @@ import pytest
 
 from runbook.lab.estate import DEFAULT
 from runbook.lab.lab import Lab
-from runbook.lab.seed import TSIG_NAME
 from tests.lab.conftest import Seat, booted, must
 from tests.lab.test_balance import address, everywhere, pool_name
-from tests.lab.test_trust import PAGE
+from tests.lab.test_trust import blocks, limit_key
 
 pytestmark = [pytest.mark.lab, pytest.mark.turn("rights")]
 
@@ -36,10 +35,6 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def seat(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Seat:
     return Seat(lab, tmp_path_factory.mktemp("state"))
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
 def allow(lab: Lab, chapter: str) -> None:
@@ -66,14 +61,7 @@ def no_more_than_that(lab: Lab) -> None:
     """The account is in no group, and the key may change no name but those of the page."""
     for host in EVERYBODY:
         must(lab.execute(host, f"gpasswd -d {lab.estate.ssh_user} sudo"))
-    (policy,) = blocks("named")
-    ca = f"ca.{lab.estate.domain}"
-    policy = policy.replace("grant KEY", f"grant {TSIG_NAME}").replace("ca.example.com", ca)
-    policy = policy.replace("puppet.example.com", pool_name(lab))
-    policy = " ".join(policy.replace("example.com", lab.estate.domain).split())
-    config = "/etc/bind/named.conf.local"
-    edit = f"sed -i '0,/allow-update .*;$/s//{policy}/' {config} && grep -c update-policy {config}"
-    assert must(lab.execute("ns", f"{edit} && rndc reconfig")).strip() == "1"
+    limit_key(lab)
     other = f"update add other.{lab.estate.domain} 60 A 192.0.2.9"
     told = f"nsupdate -k /etc/bind/tsig.key <<'EOF'\nserver 127.0.0.1\n{other}\nsend\nEOF"
     assert "REFUSED" in lab.execute("ns", f"{told}\n:").stderr

@@ -19,6 +19,8 @@ import yaml
 
 from runbook.cli import NETNS
 from runbook.journal import head_file
+from runbook.lab.lab import Lab
+from runbook.lab.seed import TSIG_NAME
 from tests.lab.conftest import ROOT, Seat, jobs_run, must, picture
 from tests.lab.secrecy import canaries, nowhere, watching
 from tests.lab.test_ca import COUNTERS, confdir, names, puppet_hosts, server
@@ -27,6 +29,22 @@ pytestmark = pytest.mark.lab
 
 PAGE = ROOT / "docs" / "how-to" / "least-privilege.md"
 LOOK = "/usr/local/sbin/pmrunbook-look"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+def limit_key(lab: Lab) -> None:
+    """The TSIG key may change the names of the page from now on, and no others."""
+    (policy,) = blocks("named")
+    policy = policy.replace("grant KEY", f"grant {TSIG_NAME}")
+    policy = policy.replace("puppet.example.com", lab.estate.agents_server)
+    policy = " ".join(policy.replace("example.com", lab.estate.domain).split())
+    config = "/etc/bind/named.conf.local"
+    edit = f"sed -i '0,/allow-update .*;$/s//{policy}/' {config} && grep -c update-policy {config}"
+    (host,) = lab.estate.having("nameserver")
+    assert must(lab.execute(host.name, f"{edit} && rndc reconfig")).strip() == "1"
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +93,7 @@ def mortal(seat: Seat, place: tuple[str, str, str], *args: str) -> subprocess.Co
 def test_the_sudoers_file_of_the_documentation_is_enough(desk: Seat, before: object) -> None:
     """And stays in force for all that follows."""
     lab = desk.lab
-    text = re.findall(r"```sudoers\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
+    text = blocks("sudoers")[0]
     user = lab.estate.ssh_user
     rules = text.replace("pmrunbook", user).replace(f"sudoers.d/{user}", "sudoers.d/pmrunbook")
     for host in puppet_hosts(lab):
@@ -89,7 +107,7 @@ def test_the_sudoers_file_of_the_documentation_is_enough(desk: Seat, before: obj
 
 def look_only(seat: Seat, folder: Path, hosts: Sequence[str]) -> Path:
     """An inventory whose account has a root's shell that cannot write, as the page tells."""
-    wrapper = PAGE.read_text().split("```sh\n")[1].split("```")[0]
+    (wrapper,) = blocks("sh")
     for host in hosts:
         must(seat.lab.execute(host, f"cat >{LOOK}; chmod 755 {LOOK}", wrapper))
     data = yaml.safe_load(seat.inventory.read_text())
