@@ -65,7 +65,9 @@ class Doing:
             self._crew.stop.clear()
             try:
                 self._scout.refresh(step)
-                actions = self._approval.stage(step, stage).actions
+                debts = self._rec.state.debts
+                known = self._approval.stage(step, stage).actions
+                actions = [a for a in known if not a.repays or a.repays in debts]
                 due = [a for a in actions if a.digest() in approved]
                 for action in (a for a in actions if a not in due):
                     text = f"NOT taken back, it was not approved: {action.title}"

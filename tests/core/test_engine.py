@@ -410,6 +410,28 @@ def test_a_debt_on_a_host_that_left_the_inventory_stays_and_those_behind_it_are_
     assert estate.hosts["h2"].values["a"] == "0"
 
 
+def test_what_was_never_opened_is_not_closed_after_a_failure() -> None:
+    def bad(at: Site, facts: Facts) -> tuple[Action, ...]:
+        return (Action("bad/h1/x", "h1", "fail", Script("fail"), Compensate("")),)
+
+    def close(at: Site, facts: Facts) -> tuple[Action, ...]:
+        do = Script("set open 0")
+        return (Action("close/h1/open", "h1", "close", do, Compensate(""), repays="open"),)
+
+    debt = Debt("open", "it is open", "set open 0")
+    last = Stage("close", "Close", close, always=True)
+    first, bad_ = (
+        Stage("open", "Open", wants("open", "open", "1", opens=debt)),
+        Stage("b", "B", bad),
+    )
+    for stages, closed in (((bad_, first, last), 0), ((first, bad_, last), 1)):
+        estate = fleet()
+        step = Step("one", "One", "", reads("open"), stages=stages)
+        with pytest.raises(RunbookError):
+            make(estate, site("h1"), step, face=Scripted("approve", "quit")).engine.run()
+        assert estate.hosts["h1"].ran.count("set open 0") == closed
+
+
 def _lost() -> Outcome:
     return Outcome(JobState.LOST, note="the host rebooted during the job")
 

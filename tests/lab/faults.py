@@ -503,16 +503,21 @@ def missing(chapter: str, shift: int, most: int) -> Callable[[str, int], Fault |
     """For each action the next faults that its row did not meet in any walk yet.
 
     `most` of them at once: an action that is still to be done after one meets the next. So those
-    come first that hit before its job began.
+    come first that hit before its job began; and before all others those that failed last time.
     """
-    met = {(cell.row, cell.fault) for cell in load(RESULTS) if cell.chapter == chapter}
+    past = [cell for cell in load(RESULTS) if cell.chapter == chapter]
+    failed = {(cell.row, cell.fault) for cell in past if cell.outcome == "failed"}
+    met = {(cell.row, cell.fault) for cell in past} - failed
     turn = itertools.count(shift)
 
     def choose(row: str, met_now: int) -> Fault | None:
         if met_now == most:
             return None
         first = next(turn) % len(FAULTS)
-        turned = sorted((*FAULTS[first:], *FAULTS[:first]), key=lambda f: f.when not in EARLY)
+        turned = sorted(
+            (*FAULTS[first:], *FAULTS[:first]),
+            key=lambda f: ((row, f.id) not in failed, f.when not in EARLY),
+        )
         fault = next((f for f in turned if (row, f.id) not in met), None)
         if fault:
             met.add((row, fault.id))
