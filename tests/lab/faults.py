@@ -22,7 +22,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from runbook import __version__
 from runbook.cli import NETNS
 from runbook.errors import Exit
 from runbook.lab.lab import Lab
+from runbook.model import Event
 from tests.lab.conftest import HERE, ROOT, SPOOL, Seat, booted, installed, must, narrate, picture
 from tests.lab.fault_kinds import FAULTS, HOLD, Fault, Scene
 from tests.lab.faults_page import Cell, add, load, page
@@ -50,6 +51,7 @@ MADE_ANEW = re.compile(r"/ssl/|/ca/|/id_ed25519(\.pub)?$|/puppetdb/conf\.d/datab
 OF_THE_CA = re.compile(r"/puppetserver/ca/(serial\d+tmp|infra_serials)$")
 ONLY_ASKS = re.compile(r"/(ask|try|mark)$")
 """Actions that change nothing: a question, HAProxy's look at a file, where a log stands now."""
+AGAIN = "to be done again, says the operator"
 TRIAL = re.compile(r"(prove|enrol|drill|exchange)(-|$)")
 SIDE_BY_SIDE = 20.0  # seconds that hosts at work side by side may come after each other
 
@@ -89,7 +91,7 @@ CHAPTERS = {
         "Load balancing",
         "lb",
         "balance.yaml",
-        measuring=("look", "spread"),
+        measuring=("look", "spread", "drill-run", "drill-back"),
         runbook="balance-alone",
     ),
 }
@@ -396,28 +398,9 @@ class Walk:
 
     def _doubled(self, cell: Cell) -> int:
         """How often the action was done too often, by the jobs on its host."""
-        stage = cell.action.partition("/")[0]
-        if ONLY_ASKS.search(cell.action) or stage in self.about.measuring:
+        if ONLY_ASKS.search(cell.action) or cell.action.split("/")[0] in self.about.measuring:
             return 0
-        events, rounds, debts, own = self.seat.events(), [[]], {}, set()  # type: ignore[var-annotated]
-        for event in events:
-            touched: set[str] = set()
-            if event.kind == "start":
-                action = event.data["action"]
-                opens = action["opens"]["id"] if action["opens"] else ""
-                debts[event.action] = {opens, action["repays"]} - {""}
-                if event.action == cell.action:
-                    rounds[-1].append(event.data["job"])
-                    own |= debts[event.action]
-            elif event.kind == "debt_repaid":
-                touched = {str(event.data["id"])}
-            elif event.kind == "end" and event.data["status"] == "ok":
-                touched = debts.get(event.action, set())
-            # What was taken back is done anew, what was opened anew is closed again, and so is what
-            # a trial of that goes on with.
-            others = event.action != cell.action
-            if touched and ((others and touched & own) or TRIAL.match(stage)):
-                rounds.append([])
+        rounds = due(self.seat.events(), cell.action)
         done = 0
         for jobs in rounds:
             look = f"for j in {' '.join(jobs)}; do cut -d' ' -f1 {SPOOL}/$j/rc 2>/dev/null; done; :"
@@ -431,6 +414,34 @@ class Walk:
         )
         hosts = [host.name for host in self.lab.estate.hosts]
         return [f"{h}:{x}" for h in hosts for x in must(self.lab.execute(h, find)).split()]
+
+
+def due(events: Iterable[Event], action: str) -> list[list[str]]:
+    """The jobs of an action, by how often it was due: once in each, whatever goes wrong.
+
+    What was taken back is due anew, what was opened anew is to be closed again, and so is all of a
+    trial that another one broke off, or that an operator had done again.
+    """
+    rounds: list[list[str]] = [[]]
+    debts: dict[str, set[str]] = {}
+    own: set[str] = set()
+    trial = TRIAL.match(action)
+    for event in events:
+        touched: set[str] = set()
+        if event.kind == "start":
+            started = event.data["action"]
+            opens = started["opens"]["id"] if started["opens"] else ""
+            debts[event.action] = {opens, started["repays"]} - {""}
+            if event.action == action:
+                rounds[-1].append(event.data["job"])
+                own |= debts[event.action]
+        elif event.kind == "debt_repaid":
+            touched = {str(event.data["id"])}
+        elif event.kind == "end" and (event.data["status"] == "ok" or event.data["note"] == AGAIN):
+            touched = debts.get(event.action, set())
+        if touched and ((event.action != action and touched & own) or trial):
+            rounds.append([])
+    return rounds
 
 
 RUNNING = """dpkg-query -W -f 'package:${Package} ${Version} ${db:Status-Status}\n'
