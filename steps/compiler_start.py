@@ -36,6 +36,8 @@ START = 60.0  # seconds a start takes on two processors
 RELOAD = 12.0  # seconds a reload of Puppet Server refuses connections (measured: 6 to 11)
 AGAIN = "if systemctl is-active --quiet puppetserver; then systemctl reload puppetserver; fi"
 """How a running Puppet Server takes its files back."""
+READ = ("ca.cfg", "webserver.conf", "puppetserver.conf", "auth.conf", "defaults")
+"""The files it reads beside puppet.conf and its certificate."""
 SEED = "/var/lib/pmrunbook/seed"
 
 
@@ -200,8 +202,13 @@ def keep_fresh(stage: str, seen: Seen, what: str = "crl-timer") -> list[Action]:
 
 def starting(seen: Seen) -> str:
     """The function that starts, restarts or reloads its Puppet Server, and waits for it."""
-    given = assignments(logdir=log_folder(seen), front="haproxy" if fronted(seen) else "")
-    said = reads.script("denials.sh")
+    own = (seen.setting("config"), seen.setting("hostcert"))
+    given = assignments(
+        logdir=log_folder(seen),
+        front="haproxy" if fronted(seen) else "",
+        files="\n".join((*(seen.server_file(label).path for label in READ), *own)),
+    )
+    said = reads.script("denials.sh") + reads.script("dated.sh")
     return serving(seen, port(seen)) + given + said + reads.script("start.sh")
 
 

@@ -72,6 +72,7 @@ def _serve(store: Store, how: str, enabled: bool) -> Action:
         logdir="/var/log/puppetlabs/puppetdb" if vendor else "/var/log/puppetdb",
         plain=edit.ini_get(jetty, "jetty", "port") or "8080",
         plain_host="127.0.0.1" if host in ("localhost", "0.0.0.0") else host,  # noqa: S104
+        etc=store.etc,
     )
     enable = "" if enabled else "systemctl enable --quiet puppetdb || exit 1\n"
     words = {
@@ -82,7 +83,7 @@ def _serve(store: Store, how: str, enabled: bool) -> Action:
     back = "systemctl stop puppetdb\n" if how == "start" else ""
     back += "" if enabled else "systemctl disable --quiet puppetdb\n"
     serve = f"serve {how}\n" if how else ""
-    start = reads.script("denials.sh") + reads.script("puppetdb_start.sh")
+    start = "".join(map(reads.script, ("denials.sh", "dated.sh", "puppetdb_start.sh")))
     return Action(
         id=f"start/{store.name}/{how or 'enable'}",
         host=store.name,

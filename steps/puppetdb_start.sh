@@ -1,7 +1,8 @@
 # Start or restart PuppetDB and wait until it answers: the database is migrated first, which it tells
-# by "maintenance". When it does not come, say why. Set before: the functions of denials.sh; ruby,
-# logdir, plain (its plain port), plain_host.
+# by "maintenance". When it does not come, say why. Set before: the functions of denials.sh and dated.sh;
+# ruby, etc (its folder), logdir, plain (its plain port), plain_host.
 set -u
+files=$(printf '%s\n' "$etc"/conf.d/*.ini "$etc"/ssl/*.pem "$etc"/certificate-*list)
 log=$logdir/puppetdb.log
 began=$(date +%s)
 size=$(stat -c %s "$log" 2>/dev/null || echo 0)
@@ -51,6 +52,7 @@ ended() { # its program did, while Debian's unit waits on for it, 5 minutes long
     esac
 }
 serve() { # start | restart
+    date_files
     systemctl unmask --runtime --quiet puppetdb 2>/dev/null
     echo "$1: PuppetDB"
     systemctl reset-failed --quiet puppetdb 2>/dev/null

@@ -1,6 +1,6 @@
 # Start, restart or reload this compile master's Puppet Server; when it does not come, say why.
-# Set before: the functions of serving.sh and denials.sh, and what they need; logdir; front, the unit of the proxy that
-# ends TLS before it (empty: none), which has the same certificate.
+# Set before: the functions of serving.sh, denials.sh and dated.sh, and what they need; logdir; front,
+# the unit of the proxy that ends TLS before it (empty: none), which has the same certificate.
 set -u
 # An installation that was broken off may have left its mask, which goes with the next boot anyway.
 systemctl unmask --runtime --quiet puppetserver 2>/dev/null
@@ -51,6 +51,7 @@ explain() {
     printf 'Error: Puppet Server does not start: %s\n' "$why" >&2
 }
 serve() { # start | restart | reload
+    date_files
     [ -z "${front:-}" ] || systemctl reload-or-restart "$front" || exit 1
     case $1 in
     start) start_server ;;

@@ -201,6 +201,14 @@ def test_verify_is_green_and_a_second_run_changes_no_file(seat: Seat) -> None:
         assert [f for f in lab.changed_files(host, marks[host]) if f.startswith("/etc/")] == []
 
 
+def test_a_file_of_a_clock_that_ran_ahead_costs_one_restart(seat: Seat) -> None:
+    lab, member = seat.lab, members(seat.lab)[0]
+    must(lab.execute(member, "touch -d '+1 hour' $(find /etc -path '*/services.d/ca.cfg')"))
+    asked, restart = ("--plain", "--yes", "--step", "compilers"), "its start-up files changed"
+    assert restart in must(seat.pmrunbook(*asked))
+    assert restart not in must(seat.pmrunbook(*asked))
+
+
 def test_a_revoked_certificate_is_refused(seat: Seat) -> None:
     lab, ca = seat.lab, server(seat.lab)
     cert = (
