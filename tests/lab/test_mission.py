@@ -6,7 +6,6 @@ The estate is that of `pmrunbook lab up`. An agent runs over and over meanwhile.
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +15,8 @@ import pytest
 from runbook.lab.estate import DEFAULT
 from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, booted, must, narrate
-from tests.lab.faults import differences, likeness
 from tests.lab.secrecy import at_home, canaries, nowhere, watching
 from tests.lab.test_balance import Looped, address, everywhere, fqdn, pool_name
-from tests.lab.test_trust import LOOK, look_only
 
 pytestmark = [pytest.mark.lab, pytest.mark.turn("mission")]
 
@@ -29,17 +26,8 @@ def lab() -> Iterator[Lab]:
     yield from booted("all", DEFAULT)
 
 
-LEFT = re.compile(r"$^")
-"""What an undo leaves."""
-
-
 @pytest.fixture(scope="module")
-def before(lab: Lab) -> dict[str, dict[str, str]]:
-    return likeness(lab)
-
-
-@pytest.fixture(scope="module")
-def seat(lab: Lab, before: object, tmp_path_factory: pytest.TempPathFactory) -> Seat:
+def seat(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Seat:
     return Seat(lab, tmp_path_factory.mktemp("state"))
 
 
@@ -83,32 +71,8 @@ def test_all_of_it_is_green(seat: Seat) -> None:
     assert must(seat.pmrunbook("debts")).strip() == "none"
 
 
-def test_an_account_that_can_only_look_sees_all_of_it_green(seat: Seat, tmp_path: Path) -> None:
-    hosts = [host.name for host in seat.lab.estate.hosts]
-    file = look_only(seat, tmp_path, hosts)
-    out = must(seat.pmrunbook("verify", "--plain", inventory=file, timeout=1800))
-    assert "all of it holds" in out
-    out = must(seat.pmrunbook("--dry-run", "--plain", inventory=file, timeout=1800))
-    assert "nothing was changed" in out and "plan:" not in out.replace("plan: nothing", "")
-    for host in hosts:
-        must(seat.lab.execute(host, f"rm {LOOK}"))
-
-
 def test_the_shares_are_in_the_evidence(seat: Seat, tmp_path: Path) -> None:
     lab = seat.lab
     (measured,) = [e.data for e in seat.events() if e.kind == "shares"][-1:]
     assert set(measured["measured"]) == {fqdn(lab, "cm1"), fqdn(lab, "cm2")}
     assert all(n > 0 for n in measured["measured"].values())
-
-
-def test_all_of_it_is_taken_back_with_one_command(
-    seat: Seat, before: dict[str, dict[str, str]]
-) -> None:
-    loop = Looped(seat.lab, "agent2")
-    must(seat.pmrunbook("undo", "--to", "survey", "--plain", "--yes", timeout=3600))
-    many, failed = loop.ended()
-    narrate(f"taken back; an agent ran {many} times, {len(failed)} failed")
-    left = differences(before, likeness(seat.lab))
-    assert [x for x in left if not LEFT.search(x)] == []
-    assert failed == []
-    assert must(seat.pmrunbook("debts")).strip() == "none"
