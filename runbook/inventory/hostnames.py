@@ -66,47 +66,49 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def expand(pattern: str, limit: int = MAX_HOSTS) -> tuple[str, ...]:
-    """The names that `pattern` stands for: `web[001-120,200].example.com`, `db[a-c].example.com`.
+class Pattern:
+    """Many names: `web[001-120,200].example.com`, `db[a-c].example.com`; several brackets multiply.
 
-    Several brackets multiply. ValueError, with a sentence, for a pattern that is none or that
-    stands for more than `limit` names.
+    ValueError, with a sentence, for a text that is none or stands for more than `MAX_HOSTS` names.
+    `size` is their number, known before any is made.
     """
-    pieces = _RANGE.split(pattern)
-    if len(pieces) == 1:
-        raise ValueError("has no range such as [01-20]")
-    choices = [_choices(piece, limit) for piece in pieces[1::2]]
-    if math.prod(len(c) for c in choices) > limit:
-        raise ValueError(f"stands for more than {limit:,} hosts")
-    names = []
-    for picked in itertools.product(*choices):
-        parts = itertools.zip_longest(pieces[::2], picked, fillvalue="")
-        name = "".join(itertools.chain.from_iterable(parts))
-        if wrong := fault(name):
-            raise ValueError(f"gives {name[:80]!r}, which {wrong[0]}")
-        names.append(name)
-    return tuple(names)
+
+    def __init__(self, text: str) -> None:
+        self._pieces = _RANGE.split(text)
+        if len(self._pieces) == 1:
+            raise ValueError("has no range such as [01-20]")
+        self._choices = [
+            [_run(inside, part) for part in inside.split(",")] for inside in self._pieces[1::2]
+        ]
+        self.size = math.prod(sum(len(n) for n, _ in runs) for runs in self._choices)
+        if self.size > MAX_HOSTS:
+            raise ValueError(f"stands for more than {MAX_HOSTS:,} hosts")
+
+    def names(self) -> tuple[str, ...]:
+        """All names; ValueError, with a sentence, if there is one that no host can have."""
+        choices = [[form.format(n) for ns, form in runs for n in ns] for runs in self._choices]
+        names = []
+        for picked in itertools.product(*choices):
+            parts = itertools.zip_longest(self._pieces[::2], picked, fillvalue="")
+            name = "".join(itertools.chain.from_iterable(parts))
+            if wrong := fault(name):
+                raise ValueError(f"gives {name[:80]!r}, which {wrong[0]}")
+            names.append(name)
+        return tuple(names)
 
 
-def _choices(text: str, limit: int) -> list[str]:
-    found: list[str] = []
-    for part in text.split(","):
-        low, dash, high = part.partition("-")
-        if not part or (dash and not (low and high)):
-            raise ValueError(f"has a range [{text[:40]}] with nothing on one side")
-        if not dash:
-            found.append(part)
-        elif low.isdigit() and high.isdigit() and len(high) <= 9:
-            if len(low) > 9 or int(low) > int(high):
-                raise ValueError(f"has a range {part[:40]} that runs backwards")
-            if int(high) - int(low) >= limit:
-                raise ValueError(f"stands for more than {limit:,} hosts")
-            width = len(low) if low.startswith("0") else 0
-            found += [f"{n:0{width}d}" for n in range(int(low), int(high) + 1)]
-        elif len(low) == len(high) == 1 and low.isalpha() and low <= high:
-            found += [chr(n) for n in range(ord(low), ord(high) + 1)]
-        else:
-            raise ValueError(f"has a range {part[:40]}; ranges run from 01 to 20 or from a to f")
-        if len(found) > limit:
-            raise ValueError(f"stands for more than {limit:,} hosts")
-    return found
+def _run(inside: str, part: str) -> tuple[range, str]:
+    """A part of a range: its numbers, and how one is written."""
+    low, dash, high = part.partition("-")
+    if not part or (dash and not (low and high)):
+        raise ValueError(f"has a range [{inside[:40]}] with nothing on one side")
+    if not dash:
+        return range(1), part
+    if low.isdigit() and high.isdigit() and len(high) <= 9:
+        if len(low) > 9 or int(low) > int(high):
+            raise ValueError(f"has a range {part[:40]} that runs backwards")
+        width = len(low) if low.startswith("0") else 0
+        return range(int(low), int(high) + 1), f"{{:0{width}d}}"
+    if len(low) == len(high) == 1 and low.isalpha() and low <= high:
+        return range(ord(low), ord(high) + 1), "{:c}"
+    raise ValueError(f"has a range {part[:40]}; ranges run from 01 to 20 or from a to f")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path as File
 from typing import Any
 
-from runbook.inventory.hostnames import MAX_HOSTS, expand, fault
+from runbook.inventory.hostnames import MAX_HOSTS, Pattern, fault
 from runbook.inventory.problems import Mark, decode, read_file, shown
 from runbook.inventory.shapes import HOSTS_ALIKE, Page, Path, dotted, nearest
 
@@ -54,11 +54,15 @@ def roster(
 
 
 def local(folder: File, text: str) -> File:
-    """A path of the inventory as a path here: `~` is the home, the rest relative to `folder`."""
+    """A path of the inventory as a path here: `~` is the home, the rest relative to `folder`.
+
+    Another user's home is not looked up: that asks the directory of users, for each of thousands.
+    """
+    path = File(text)
     try:
-        return folder / File(text).expanduser()
-    except RuntimeError:  # "~nobody-here": said when the file is looked for
-        return folder / text
+        return folder / (path.expanduser() if path.parts[:1] == ("~",) else path)
+    except RuntimeError:  # nobody's home: said when the file is looked for
+        return folder / path
 
 
 class _RollCall:
@@ -89,11 +93,10 @@ class _RollCall:
                     (*path, "address"), "one address cannot belong to many agents", "use hosts:"
                 )
             for name, mark in self._named(item, path):
-                self._agents += 1
-                if self._agents > MAX_HOSTS:
-                    self._page.error(path, f"the inventory names more than {MAX_HOSTS:,} agents")
-                    return
                 self._describe(self._enter("agents", name, mark, ("agent",)), item, path)
+            if self._agents > MAX_HOSTS:
+                self._page.error(path, f"the inventory names more than {MAX_HOSTS:,} agents")
+                return
 
     def describe(self, hosts: Mapping[str, dict[str, Any]]) -> None:
         """What `hosts:` says about single ones; it wins over the lists."""
@@ -143,11 +146,14 @@ class _RollCall:
             return self._listed(item["file"], self._page.mark((*path, "file")))
         if "pattern" in item:
             return self._expanded(item["pattern"], self._page.mark((*path, "pattern")), path)
+        self._agents += 1
         return [(item["name"], self._page.mark((*path, "name")))] if "name" in item else []
 
     def _expanded(self, pattern: str, mark: Mark, path: Path) -> Iterator[tuple[str, Mark]]:
         try:
-            names = expand(pattern)
+            many = Pattern(pattern)
+            self._agents += many.size  # also where a name is wrong: finding that takes as long
+            names = many.names() if self._agents <= MAX_HOSTS else ()
         except ValueError as error:
             self._page.problems.error(
                 mark,
@@ -178,8 +184,11 @@ class _RollCall:
             here = Mark(number, line.index(name[0]) + 1, str(path))
             if wrong := fault(name):
                 problems.error(here, f"{shown(name)} {wrong[0]}", wrong[1])
-            else:
-                yield name, here
+                continue
+            self._agents += 1
+            if self._agents > MAX_HOSTS:
+                return
+            yield name, here
 
 
 def _groups(found: Roster, groups: Mapping[str, Any], page: Page) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runbook.inventory import InventoryError, load, validate
-from runbook.inventory.hostnames import expand
+from runbook.inventory.hostnames import Pattern
 from runbook.lab import estate, inventory, seed
 from runbook.model import SecretRef, Site, Waiver, fingerprint
 
@@ -116,7 +116,7 @@ def test_agents_from_names_patterns_and_files(tmp_path: Path) -> None:
     ],
 )
 def test_patterns(pattern: str, names: list[str]) -> None:
-    assert list(expand(pattern)) == names
+    assert list(Pattern(pattern).names()) == names
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_patterns(pattern: str, names: list[str]) -> None:
 )
 def test_patterns_that_are_none(pattern: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        expand(pattern)
+        Pattern(pattern).names()
 
 
 def test_sections_come_with_their_defaults(tmp_path: Path) -> None:
