@@ -12,7 +12,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Literal
 
-MAX_PROBLEMS = 100
+MAX_PROBLEMS = 100  # spelled out
+MAX_MET = 1_000
+MAX_SOUGHT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,27 @@ class Problem:
         return f"{place}: {label}{self.message}" + (f" ({self.hint})" if self.hint else "")
 
 
+class TooMany(Exception):
+    """So much is wrong with the file that it is read no further."""
+
+
 Hint = str | Callable[[], str]  # a function, where it takes time to find one
 
 
 class Problems:
-    """Problems as they are found; after `MAX_PROBLEMS` only their number is kept."""
+    """Problems as they are found; after `MAX_PROBLEMS` only their number is kept.
+
+    After `MAX_MET` it is `TooMany`: a file that is all wrong takes long to be found so. Hints that
+    take time are sought for the first `MAX_SOUGHT`.
+    """
 
     def __init__(self, file: str) -> None:
         self.file = file
         self._found: dict[Problem, None] = {}
         self._more = 0
+        self._worst: Literal["error", "warning"] = "warning"  # of those
+        self._met = 0  # the same one may be met often
+        self._sought = 0  # hints
 
     def error(self, mark: Mark, message: str, hint: Hint = "") -> None:
         self._add(mark, message, hint, "error")
@@ -61,18 +74,29 @@ class Problems:
     def _add(
         self, mark: Mark, message: str, hint: Hint, severity: Literal["error", "warning"]
     ) -> None:
+        self._met += 1
+        if self._met > MAX_MET:
+            raise TooMany
         if len(self._found) >= MAX_PROBLEMS:
             self._more += 1
+            self._worst = "error" if severity == "error" else self._worst
             return
         file = mark.file or self.file
-        text = hint if isinstance(hint, str) else hint()
-        self._found[Problem(file, mark.line, mark.column, message, text, severity)] = None
+        if not isinstance(hint, str):
+            self._sought += 1
+            hint = hint() if self._sought <= MAX_SOUGHT else ""
+        self._found[Problem(file, mark.line, mark.column, message, hint, severity)] = None
 
     def all(self) -> tuple[Problem, ...]:
         """All problems, in the order of the file; the last one counts those left off."""
         found = sorted(self._found, key=lambda p: (p.file != self.file, p.file, p.line, p.column))
-        if self._more:
-            found.append(Problem(self.file, 0, 0, f"and {self._more} more problems"))
+        if self._met > MAX_MET:
+            found.append(
+                Problem(self.file, 0, 0, f"more than {MAX_MET:,} problems: read no further")
+            )
+        elif self._more:
+            more = f"and {self._more} more problems"
+            found.append(Problem(self.file, 0, 0, more, severity=self._worst))
         return tuple(found)
 
 

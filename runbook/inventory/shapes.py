@@ -242,16 +242,16 @@ def nearest(
     always: bool = False,
     cutoff: float = 0.6,
 ) -> Callable[[], str]:
-    """The hint that names the nearest of the first 500 `known`, or all of them with `always`.
+    """The hint that names the nearest of the first 100 `known`, or all of them with `always`.
 
     `cutoff` is how alike they must be, from 0 to 1; names of hosts share a domain, so they want
     more than words do.
     """
 
     def hint() -> str:
-        names = list(itertools.islice(known, 500))
+        names = list(itertools.islice(known, 100))
         lower = word[:64].lower()
-        for spelling in (lower.replace("-", "_"), lower):
+        for spelling in dict.fromkeys((lower.replace("-", "_"), lower)):
             if close := difflib.get_close_matches(spelling, names, 1, cutoff):
                 return f"did you mean '{close[0]}'?"
         return f"it has {', '.join(names)}" if always else otherwise

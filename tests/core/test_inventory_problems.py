@@ -457,3 +457,14 @@ def test_only_a_hundred_problems_are_spelled_out(tmp_path: Path) -> None:
     found = said(tmp_path, HEAD + "".join(f"k{i}: 1\n" for i in range(500)))
     assert len(found) == 101
     assert found[-1] == "site.yaml: and 400 more problems"
+    found = said(tmp_path, HEAD + "".join(f"k{i}: 1\n" for i in range(5_000)))
+    assert len(found) == 101
+    assert found[-1] == "site.yaml: more than 1,000 problems: read no further"
+
+
+def test_many_warnings_are_no_error(tmp_path: Path) -> None:
+    waiver = "- {{finding: f{}, expires: '2001-01-01', reason: x}}\n".format
+    (tmp_path / "site.yaml").write_text(HEAD + "waivers:\n" + "".join(map(waiver, range(150))))
+    site, found = inspect(tmp_path / "site.yaml")
+    assert site
+    assert str(found[-1]).endswith("site.yaml: warning: and 50 more problems")
