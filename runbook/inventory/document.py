@@ -15,7 +15,8 @@ from typing import Any
 from runbook.inventory.problems import Mark, Problems, shown
 
 MAX_DEPTH = 16  # the schema itself needs 7
-MAX_NODES = 200_000  # with every alias written out
+MAX_NODES = 100_000  # with every alias written out
+MAX_TEXT = 4_096  # characters of one value: as long as a path may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,8 @@ class _Composer:
             self._open.add(event.anchor)
         node: Node
         if _is(event, "Scalar"):
+            if len(event.value) > MAX_TEXT:
+                raise _Refused(mark, f"a text of more than {MAX_TEXT:,} characters starts here")
             node = Scalar(event.value, not event.style, mark)
         elif _is(event, "SequenceStart"):
             node = Items(tuple(self._items(depth)), mark)

@@ -34,8 +34,9 @@ def check(data: Data, found: Roster, page: Page) -> None:
             page.error(
                 (*path, "domain"), f"a site's domain means nothing with strategy: {strategy}"
             )
+    servers = {entry.name: entry for entry in found.values() if "server" in entry.roles}
     for path, pool in pools:
-        _pool(path, pool, found, page)
+        _pool(path, pool, servers, page)
         _ignored(path, pool, strategy, page)
     if not any("compiler" in entry.roles for entry in found.values()) and not any(
         pool for _, pool in pools
@@ -45,9 +46,8 @@ def check(data: Data, found: Roster, page: Page) -> None:
         _srv(data, sites, found, page)
 
 
-def _pool(path: Path, pool: Any, found: Roster, page: Page) -> None:
+def _pool(path: Path, pool: Any, servers: Roster, page: Page) -> None:
     seen: set[str] = set()
-    servers = {entry.name: entry for entry in found.values() if "server" in entry.roles}
     for i, member in enumerate(pool or ()):
         name = (member or {}).get("name")
         if name is None:

@@ -19,6 +19,7 @@ from runbook.inventory.vocabulary import (
     HOST,
     LABEL,
     LINE,
+    MAX_SERVERS,
     NAME,
     OVERRIDE,
     PORT,
@@ -135,7 +136,7 @@ _PUPPETDB = Table(
     "PuppetDB",
     (
         Key("host", HOST, "Its host.", "pdb.example.com"),
-        Key("hosts", Many(HOST, "host names"), "Its hosts, tried in this order."),
+        Key("hosts", Many(HOST, "host names", most=MAX_SERVERS), "Its hosts, tried in this order."),
         Key("port", PORT, "Its TLS port.", "8081", default=8081),
         Key(
             "existing",
@@ -296,7 +297,7 @@ _MEMBER = Table(
     ),
     define="member",
 )
-_POOL = Many(NameOr(_MEMBER), "servers")
+_POOL = Many(NameOr(_MEMBER), "servers", most=MAX_SERVERS)
 
 _BALANCED_SITE = Table(
     "a site",

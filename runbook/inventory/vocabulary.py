@@ -47,7 +47,8 @@ USER = Text("a user name", "operator", r"[A-Za-z0-9_][A-Za-z0-9._@\\+-]{0,63}\$?
 SERVER_ADDRESS = Text(
     "the address of a name server, with or without a port",
     "192.0.2.53",
-    rf"(?:[0-9]{{1,3}}(?:\.[0-9]{{1,3}}){{3}}|{_V6})(?::[0-9]{{1,5}})?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*",
+    rf"(?:[0-9]{{1,3}}(?:\.[0-9]{{1,3}}){{3}}|{_V6})(?::[0-9]{{1,5}})?"
+    r"|(?=[0-9A-Fa-f.]*:)[0-9A-Fa-f:.]{1,45}",
 )
 # No ":" before an "@": a password inside of an address would stand in the inventory.
 URL = Text(
@@ -59,7 +60,7 @@ URL = Text(
 REPOSITORY = Text(
     "the address of a repository without a password",
     "git@git.example.com:puppet/control.git",
-    r"(?!-)(?![A-Za-z0-9+.-]+://[^/@]*:[^/]*@)[^\s\x00-\x1f\x7f]+",
+    r"(?!-)(?![A-Za-z0-9+.-]+://[^/@:]*:[^/]*@)[^\s\x00-\x1f\x7f]+",
     secret=True,
 )
 DURATION = Measure(
@@ -175,7 +176,8 @@ SERVER = NameOr(
         define="server",
     ),
 )
-SERVERS = Many(SERVER, "servers")
+MAX_SERVERS = 1_000
+SERVERS = Many(SERVER, "servers", most=MAX_SERVERS)
 HEAP = Measure("a size such as 2g or 1536m", "2g", r"[1-9][0-9]{0,5}[mg]?", _mebibytes)
 COMPILERS = Many(
     NameOr(
@@ -201,6 +203,7 @@ COMPILERS = Many(
         ),
     ),
     "compile masters",
+    most=MAX_SERVERS,
 )
 AGENT = NameOr(
     Table(
