@@ -15,11 +15,13 @@ from collections.abc import Sequence
 from runbook.edit.hocon_reader import Block, Document, Field, Kind, Path, Value
 from runbook.edit.lines import EditError, encode, insert, remove, split
 
-_SIMPLE = re.compile(r"(?!.*//)[\w./-]+", re.ASCII)
+_NUMBER = r"-?\d*\.?\d*(?:[eE]-?\d+)?\Z"  # 1e3 is 1000 to a program, unless it is quoted
+_SIMPLE = re.compile(rf"(?!.*//)(?!{_NUMBER})[\w./-]+", re.ASCII)
 _SAFE = re.compile(r"true|false|0|[1-9]\d*", re.ASCII)
 _REST_OF_LINE = re.compile(r"[^\S\n]*,?[^\S\n]*(?:(?:#|//)[^\n]*)?(?:\n|\Z)")
 _COMMA = re.compile(r"[^\S\n]*,[^\S\n]*")
 _COMMA_BEFORE = re.compile(r"[^\S\n]*,[^\S\n]*\Z")
+_CONTROL = re.compile(r"[\x7f-\x9f]")  # JSON leaves these; Puppet's library reads none in quotes
 _INDENT = re.compile(r"(?m)^[ \t]+(?=\S)")
 
 
@@ -184,7 +186,9 @@ def _written(value: str | Sequence[str], bare: bool = False) -> str:
         return f"[{', '.join(_written(item) for item in value)}]"
     if _SAFE.fullmatch(value) or (bare and value != "null" and _SIMPLE.fullmatch(value)):
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return _CONTROL.sub(
+        lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False)
+    )
 
 
 def _replaced(document: Document, start: int, end: int, text: str) -> bytes:

@@ -23,6 +23,7 @@ _SUBSTITUTION = re.compile(r"\$\{[^}\n]*\}")
 _INCLUDE = re.compile(r'include[^\S\n]+(?:[a-z]+\([^\S\n]*)*"(?:[^"\\\n]|\\.)*"(?:[^\S\n]*\))*')
 _VALUE_END = re.compile(r"[\n,}\]#]|//|\Z")
 _SIGN = re.compile(r"\+=|[:=]")
+_DOUBTFUL = re.compile(r"[\x1c-\x1f\x85]")  # blanks to some readers of HOCON, and not to others
 _DEPTH = 64  # blocks and lists inside one another; configuration has a handful
 
 Path = tuple[str, ...]
@@ -82,6 +83,8 @@ class Document:
         self.fields: list[Field] = []
         self._at = 0
         self._depth = 0
+        if doubtful := _DOUBTFUL.search(self.text):
+            raise self.error(f"the control character {doubtful[0]!r}", doubtful.start())
         root = Block((), 0)
         root.braces = self._past_gap() == "{"
         root.start = self._at = self._at + 1 if root.braces else 0
