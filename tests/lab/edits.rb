@@ -1,4 +1,6 @@
-# What Puppet reads of settings files, and what it writes into them; JSON in, JSON out.
+# What Puppet reads of settings files, and what it writes into them; what its HOCON library reads of
+# Puppet Server's. JSON in, JSON out.
+require "hocon"
 require "json"
 require "puppet"
 require "tempfile"
@@ -22,7 +24,25 @@ def written(text, section, key, value)
   end
 end
 
-cases = JSON.parse($stdin.read)
-puts(JSON.generate(cases.map do |before, after, section, key, value|
+# Numbers and booleans as they are written: what a program makes of them is its own affair.
+def texts(value)
+  case value
+  when Hash then value.transform_values { |inner| texts(inner) }
+  when Array then value.map { |inner| texts(inner) }
+  when nil then nil
+  else value.to_s
+  end
+end
+
+def hocon(text)
+  texts(Hocon.parse(text))
+rescue StandardError
+  nil
+end
+
+asked = JSON.parse($stdin.read)
+ini = asked["ini"].map do |before, after, section, key, value|
   { before: read(before), after: read(after), puppets: read(written(before, section, key, value)) }
-end))
+end
+hocons = asked["hocon"].map { |before, after| { before: hocon(before), after: hocon(after) } }
+puts(JSON.generate({ ini: ini, hocon: hocons }))
