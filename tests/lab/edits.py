@@ -13,10 +13,10 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runbook.steps.code_server import RULE
 
 from runbook.edit import EditError, hocon_list_add_block, hocon_set, ini_set
 from runbook.lab.lab import Lab
+from steps.code_server import RULE
 from tests.core.test_edit_hocon import (
     AUTH_CONF,
     CA_CONF,
