@@ -9,7 +9,7 @@ import pytest
 
 from runbook.lab.lab import Lab
 from tests.lab.conftest import Seat, must, narrate
-from tests.lab.faults import FAULTS, Walk, asked, blame, differences, likeness, seated
+from tests.lab.faults import FAULTS, OF_THE_CA, Walk, asked, blame, differences, likeness, seated
 
 pytestmark = pytest.mark.lab
 
@@ -31,6 +31,9 @@ def test_every_fault_is_survived_and_the_estate_is_that_of_an_unbroken_run(
     left = iter(FAULTS)
     # There are fewer actions than faults: one that is due again after its fault meets another.
     cells = Walk(seat, "ca", lambda _, met: next(left, None) if met < 4 else None, pace=0.1).run()
-    blame(cells, differences(wanted, likeness(seat.lab)))
+    differ = differences(wanted, likeness(seat.lab))
+    blame(cells, [path for path in differ if not OF_THE_CA.search(path)])
+    if any(path.endswith("tmp") for path in differ):  # Puppet Server's own, and it is told
+        assert "[ca-write-broken-off]" in seat.pmrunbook("--dry-run", "--plain").stdout
     assert [(c.row, c.fault, c.note) for c in cells if c.outcome == "failed"] == []
     assert {cell.fault for cell in cells} == {fault.id for fault in FAULTS}
