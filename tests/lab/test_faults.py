@@ -1,4 +1,7 @@
-"""Every fault once, each on another action of the CA's chapter: a part of the faults table."""
+"""The faults once, each on another action of the CA's chapter: a part of the faults table.
+
+The chapter has one action too few for /var full, which is left to the walks.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ def test_every_fault_is_survived_and_the_estate_is_that_of_an_unbroken_run(
     must(unbroken.pmrunbook("--plain", "--yes", *asked(seat.lab, "ca")))
     wanted = likeness(seat.lab)
     seat.lab.reset(narrate)
-    left = iter(FAULTS)
+    faults = [fault for fault in FAULTS if fault.id != "var-full"]
+    left = iter(faults)
     # There are fewer actions than faults: one that is due again after its fault meets another.
     cells = Walk(seat, "ca", lambda _, met: next(left, None) if met < 4 else None, pace=0.1).run()
     differ = differences(wanted, likeness(seat.lab))
@@ -37,4 +41,4 @@ def test_every_fault_is_survived_and_the_estate_is_that_of_an_unbroken_run(
         must(seat.lab.execute(host, f"touch -d '10 minutes ago' {path}"))  # it is not at work there
         assert "ca-write-broken-off" in seat.pmrunbook("--dry-run", "--json").stdout
     assert [(c.row, c.fault, c.note) for c in cells if c.outcome == "failed"] == []
-    assert {cell.fault for cell in cells} == {fault.id for fault in FAULTS}
+    assert {cell.fault for cell in cells} == {fault.id for fault in faults}
