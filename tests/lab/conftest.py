@@ -387,8 +387,14 @@ def code_lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def seat(ca_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Seat:
+def fresh_lab(ca_lab: Lab) -> Lab:
+    """The same, as it was made, for a module of tests."""
     if ca_lab.name in _used:
         ca_lab.reset(narrate)
     _used.add(ca_lab.name)
-    return Seat(ca_lab, tmp_path_factory.mktemp("state"))
+    return ca_lab
+
+
+@pytest.fixture(scope="module")
+def seat(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Seat:
+    return Seat(fresh_lab, tmp_path_factory.mktemp("state"))

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.lab
 
 
 @pytest.fixture
-def seat(ca_lab: Lab, tmp_path: Path) -> Iterator[Seat]:
-    with seated(ca_lab, tmp_path / "seat", "ca") as seat:
+def seat(fresh_lab: Lab, tmp_path: Path) -> Iterator[Seat]:
+    with seated(fresh_lab, tmp_path / "seat", "ca") as seat:
         yield seat
 
 

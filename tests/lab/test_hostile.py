@@ -28,9 +28,9 @@ def logins(lab: Lab, host: str, since: str) -> list[str]:
 
 
 def test_a_jump_host_with_another_key_ends_it_before_anything_is_sent(
-    ca_lab: Lab, tmp_path: Path
+    fresh_lab: Lab, tmp_path: Path
 ) -> None:
-    lab, seat = ca_lab, Seat(ca_lab, tmp_path / "state")
+    lab, seat = fresh_lab, Seat(fresh_lab, tmp_path / "state")
     gate = lab.estate.host(names(lab, "nameserver")[0])
     through = f"{lab.estate.ssh_user}@{lab.estate.fqdn(gate)}:{lab.estate.ssh_port}"
     data = yaml.safe_load(seat.inventory.read_text())
@@ -102,10 +102,10 @@ rm -r /root/kept
 
 
 def test_what_a_host_says_reaches_neither_the_terminal_nor_the_memory(
-    ca_lab: Lab, tmp_path: Path
+    fresh_lab: Lab, tmp_path: Path
 ) -> None:
     # What it said as long as it was honest is not to be told to it again.
-    lab, seat = ca_lab, Seat(ca_lab, tmp_path / "state", {"XDG_CACHE_HOME": str(tmp_path)})
+    lab, seat = fresh_lab, Seat(fresh_lab, tmp_path / "state", {"XDG_CACHE_HOME": str(tmp_path)})
     liar = names(lab, "agent")[-1]
     must(lab.execute(liar, LIE.replace("OPS", lab.estate.ssh_user)))
     try:
