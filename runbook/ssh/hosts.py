@@ -175,12 +175,12 @@ class HostWriter:
         with self._line.lock:
             self._line.dial()  # unreachable from the start is no lost link
             offset, attempt, empty = 0, 0, 0
-            until = math.inf
+            until, begun = math.inf, False
             while True:
                 token = _token()
                 follow = Follow(job, token, lines, stop, host=self._line.host.name, offset=offset)
                 try:
-                    script = start_script(job, token, offset, self._hosts.spool)
+                    script = start_script(job, token, offset, self._hosts.spool, begun=begun)
                     self._line.talk(token, script, follow)
                     if follow.done:
                         return follow.outcome(lambda: "\n".join(recent)[-TAIL:])
@@ -192,7 +192,7 @@ class HostWriter:
                     raise
                 except Unreachable as error:
                     if follow.attached:  # it was back meanwhile
-                        attempt, until = 0, math.inf
+                        attempt, until, begun = 0, math.inf, True
                     offset = follow.offset
                     now = time.monotonic()
                     until = min(until, now + self._hosts.reconnect_for)

@@ -166,12 +166,20 @@ _START = """\
 umask 077
 say() { printf '%s %s\\n' @TOKEN@ "$*" >&2; }
 refuse() { say refused "$*"; kill -s KILL "$_pm_guard"; exit 0; }
+begun() {
+  where
+  case $where in absent | claimed)
+    say lost -1 0 "$sent" 'what the spool held of the job is gone'
+    exit 0 ;;
+  esac
+}
 for d in "$root" "$root/jobs"; do
   mkdir "$d" 2>/dev/null
   [ -d "$d" ] && [ ! -L "$d" ] && [ -O "$d" ] || refuse "$d is not a directory of root's own"
   chmod 0700 "$d" || refuse "$d cannot be closed to others"
 done
-where
+off=@OFFSET@ sent=0 pause=0.02
+@WHERE@
 new=$root/jobs/.new.@TOKEN@
 mkdir "$new" && {
   printf %s "$script" >"$new/script" && printf %s "$run" >"$new/run" &&
@@ -199,9 +207,8 @@ if [ "$where" = claimed ]; then
   [ "$where" = claimed ] && { say silent; exit 0; }
 fi
 say following
-off=@OFFSET@ sent=0 pause=0.02
 while :; do
-  where
+  begun
   size=$(wc -c <"$dir/out")
   n=$(((size < @MOST@ ? size : @MOST@) - off))
   if [ "$n" -gt 0 ]; then
@@ -233,12 +240,18 @@ def _directory(root: str, job_id: str) -> str:
     return f"root={quote(root)} dir={quote(f'{root}/jobs/{job_id}')}\n"
 
 
-def start_script(job: Job, token: str, offset: int = 0, root: str = ROOT) -> bytes:
-    """Claims and starts the job unless that was done, then follows it from byte `offset`."""
+def start_script(
+    job: Job, token: str, offset: int = 0, root: str = ROOT, *, begun: bool = False
+) -> bytes:
+    """Claims and starts the job unless that was done, then follows it from byte `offset`.
+
+    A job that is known to have `begun` is never started: without its folder it is lost.
+    """
     body = (
         _START.replace("@TOKEN@", token)
         .replace("@LIMIT@", f"{max(1, round(job.timeout))}")
         .replace("@OFFSET@", str(offset))
+        .replace("@WHERE@", "begun" if begun else "where")
         .replace("@MOST@", str(MOST))
         .replace("@ROOM@", str(ROOM))
         .replace("@END@", str(END))

@@ -161,10 +161,10 @@ def test_a_cut_link_attaches_again_and_gets_the_true_end(world: World) -> None:
 def test_every_cut_has_its_own_patience(world: World) -> None:
     """A silent job: that the host came back counts, not that it printed something."""
     daemon = world.sshd()
-    writer = world.hosts(reconnect_for=2.0).writers().writer(world.host(daemon))
+    writer = world.hosts(reconnect_for=4.0).writers().writer(world.host(daemon))
     go = world.folder / "go"
     running = Running(writer, Job("silent", f"until [ -e {go} ]; do sleep 0.05; done", 60))
-    for _ in range(4):
+    for _ in range(6):
         sessions = daemon.sessions()
         wait_for(lambda: daemon.sessions() > 0)
         time.sleep(0.8)
@@ -300,17 +300,39 @@ def test_a_timeout_ends_a_job_where_nothing_can_be_written_any_more(
 ) -> None:
     writer = world.hosts().writers().writer(world.host(world.sshd()))
     pid_file = world.folder / "pid"
-    script = f"echo $$ >{pid_file}; rm -r {spool}/gone; exec sleep 1000"
-    run(writer, Job("gone", script, 1))
+    # The watch is read from the folder: it has begun half a second after its argument was written.
+    watched = f"while [ ! -e {spool}/gone/child ]; do sleep 0.1; done; sleep 0.5"
+    script = f"echo $$ >>{pid_file}; {watched}; rm -r {spool}/gone; exec sleep 60"
+    outcome, _ = run(writer, Job("gone", script, 3))
+    assert (outcome.state, outcome.note) == (
+        JobState.LOST,
+        "what the spool held of the job is gone",
+    )
+    pids = pid_file.read_text().split()
+    assert len(pids) == 1, "it was started again"
 
     def ended() -> bool:
         try:
-            os.kill(int(pid_file.read_text()), 0)
+            os.kill(int(pids[0]), 0)
         except ProcessLookupError:
             return True
         return False
 
     wait_for(ended)
+
+
+def test_a_job_whose_folder_went_while_the_link_was_cut_is_not_started_again(
+    world: World, spool: Path
+) -> None:
+    daemon = world.sshd()
+    writer = world.hosts().writers().writer(world.host(daemon))
+    runs = world.folder / "runs"
+    running = Running(writer, Job("gone", f"echo ran >>{runs}; echo on; sleep 60", 5))
+    wait_for(lambda: "on" in running.lines)
+    shutil.move(spool, f"{spool}.away")
+    daemon.cut()
+    assert running.end().state is JobState.LOST
+    assert runs.read_text() == "ran\n"
 
 
 def test_a_short_job_leaves_no_process(world: World, spool: Path) -> None:
