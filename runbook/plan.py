@@ -13,7 +13,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from runbook.errors import RunbookError
-from runbook.model import Action, Facts, Later, Risk, Rollout, Site, Stage, Step, fingerprint, plain
+from runbook.model import (
+    Action,
+    Facts,
+    Later,
+    RemoveFile,
+    Risk,
+    Rollout,
+    Script,
+    Site,
+    Stage,
+    Step,
+    WriteFile,
+    fingerprint,
+    plain,
+)
 from runbook.symbols import count
 
 
@@ -161,11 +175,27 @@ def make_stage(
         return about not in without and (not hosts or about in ("", *hosts))
 
     planned = [p for p in stage.plan(site, facts) if wanted(p) and asked(p)]
-    return StagePlan(
-        stage,
-        tuple(p for p in planned if isinstance(p, Action)),
-        tuple(p for p in planned if isinstance(p, Later)),
-    )
+    actions = tuple(p for p in planned if isinstance(p, Action))
+    for action in actions:
+        _check_paths(action)
+    return StagePlan(stage, actions, tuple(p for p in planned if isinstance(p, Later)))
+
+
+def _check_paths(action: Action) -> None:
+    """RunbookError where it would change files elsewhere than its path reads: hosts say them."""
+    match action.do:
+        case WriteFile(path=path) | RemoveFile(path=path):
+            paths: tuple[str, ...] = (path,)
+        case Script(saves=saves, removes=removes):
+            paths = (*saves, *removes)
+        case _:
+            paths = ()
+    for path in paths:
+        if not path.startswith("/") or ".." in path.split("/"):
+            raise RunbookError(
+                f"{action.id} is about the path {path!r}: relative, or with '..' in it",
+                hint=f"give {action.host} a plain path in the settings that name it",
+            )
 
 
 def batches(hosts: tuple[str, ...], rollout: Rollout) -> Iterator[tuple[str, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from runbook.model import (
     Action,
     Answer,
@@ -60,15 +62,23 @@ def addresses(site: Site, facts: Facts, host: str, rtype: str) -> tuple[str, ...
     """The addresses of a host of the site: what the zone says of it, else what it has itself."""
     for server in site.dns.servers:
         answer = facts.answers.get(Query(host, rtype, server), Answer())
-        if answer.records:
-            return answer.records
+        if found := tuple(filter(is_address, answer.records)):
+            return found
     if host not in site:
         return ()
     seen = Seen(host, facts)
     # A host may have many addresses: best what it is dialled by, then what its own name leads to.
     best = [site.host(host).address, *seen.resolves(host), *seen.addresses]
     own = [a for a in best if a in seen.addresses and (":" in a) == (rtype == "AAAA")]
-    return tuple(own[:1])
+    return tuple(filter(is_address, own))[:1]
+
+
+def is_address(text: str) -> bool:
+    """Whether it is one: other hosts are told of what a name server or a host says."""
+    try:
+        return bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
 
 
 def lacking(site: Site, facts: Facts) -> tuple[str, ...]:

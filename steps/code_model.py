@@ -44,7 +44,7 @@ from .code_way import Way
 from .compiler import ready
 from .fields import NONE, Fields
 from .files import Edit, changed, writes
-from .layout import Seen, file_fact, servers, unknown
+from .layout import PATH, Seen, file_fact, servers, unknown
 from .shellwords import assignments
 
 MOUNT = "pmrunbook_environments"
@@ -121,7 +121,9 @@ def _section(seen: Seen, name: str = "") -> Fields:
 
 
 def _folder(seen: Seen) -> str:
-    return _section(seen).one("environments")
+    """Where its environments are; empty for a path that is none in a manifest."""
+    folder = _section(seen).one("environments")
+    return folder if PATH.fullmatch(folder) else ""
 
 
 def _kept(seen: Seen) -> bool:

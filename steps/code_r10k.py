@@ -89,7 +89,7 @@ def _edits(site: Site, seen: Seen) -> tuple[Edit, ...]:
 
 
 def _header(site: Site, seen: Seen) -> str:
-    programs = dict(line.split(" ", 1) for line in seen_there(seen).all("program"))
+    programs = dict(line.partition(" ")[::2] for line in seen_there(seen).all("program"))
     after = f"{flushing(seen)}after() {{ flush_caches; }}\n" if keeps(seen) else "after() { :; }\n"
     given = assignments(
         r10k=programs.get("r10k", "r10k"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -38,6 +39,9 @@ def called(site: Site, name: str) -> tuple[str, ...]:
     return ()
 
 
+_ALT_NAME = re.compile(r"(\*\.)?[\w.-]+", re.ASCII)
+
+
 def alt_names(site: Site, facts: Facts, names_called: tuple[str, ...]) -> tuple[str, ...]:
     """Every further name a certificate carries.
 
@@ -63,8 +67,8 @@ def wanted_names(site: Site, facts: Facts, name: str) -> tuple[str, ...]:
     further = alt_names(site, facts, called(site, name))
     own = seen.hostcert.names if seen.hostcert else ()
     today = [n.removeprefix("DNS:") for n in own if n.startswith("DNS:")]
-    today += [n.strip() for n in seen.setting("dns_alt_names", "server").split(",") if n.strip()]
-    names = dict.fromkeys((name, *further, *sorted(today)))
+    today += [n.strip() for n in seen.setting("dns_alt_names", "server").split(",")]
+    names = dict.fromkeys((name, *further, *sorted(filter(_ALT_NAME.fullmatch, today))))
     return tuple(n for n in names if n not in (site.ca.name, seen.certname) or n == name)
 
 

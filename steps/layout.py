@@ -9,12 +9,19 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
 from runbook.model import Facts, Host, Read, Site, Verdict
 
 from .fields import NONE, Fields, sections
+
+NAME = re.compile(r"(?!-)[\w.-]+", re.ASCII)
+"""A certname; other hosts take it over."""
+VERSION = re.compile(r"[\w.+:~^-]+", re.ASCII)
+PATH = re.compile(r"(?!.*/\.\.(/|$))/[\w./@+:-]*", re.ASCII)
+"""A folder of one host that another host is told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +202,9 @@ class Seen:
 
     @property
     def certname(self) -> str:
-        return self.setting("certname")
+        """Empty for a name that could end its word in a file of another host's; Puppet takes it."""
+        name = self.setting("certname")
+        return name if NAME.fullmatch(name) else ""
 
     @property
     def port(self) -> int:
@@ -228,7 +237,8 @@ class Seen:
     def candidates(self, package: str) -> tuple[str, ...]:
         """The versions of a package that this host could install, the newest first."""
         pairs = (line.split(" ", 1) for line in self.package_manager.all("candidate"))
-        return tuple(pair[1] for pair in pairs if pair[0] == package and len(pair) == 2)
+        offered = [pair[1] for pair in pairs if pair[0] == package and len(pair) == 2]
+        return tuple(v for v in offered if VERSION.fullmatch(v))
 
     @cached_property
     def tree(self) -> dict[str, Fields]:

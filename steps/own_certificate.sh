@@ -2,7 +2,7 @@
 # ruby, legacy (yes before Puppet 6.4), certname, hostcert, hostprivkey, hostpubkey, ssldir,
 # names (that the certificate has to carry), issuer (the CA's fingerprint), pending (the
 # fingerprint of the request that waits at the CA, or nothing).
-set -u
+set -uf # a name may be a wildcard, and is no pattern of files
 umask 027
 requested=$ssldir/certificate_requests/$certname.pem
 bootstrap() {

@@ -111,7 +111,8 @@ def configured(site: Site, seen: Seen) -> Findings:
         yield found("settings-unreadable", seen.name, said, puppet=seen.puppet)
         return
     if seen.certname != seen.name:
-        yield found("certname-differs", seen.name, seen.certname, puppet=seen.puppet)
+        said = seen.setting("certname")
+        yield found("certname-differs", seen.name, said, puppet=seen.puppet)
     if seen.version and seen.version < (6,):
         yield found("puppet-too-old", seen.name, f"Puppet {seen.system.one('version')}")
     if seen.puppetserver and " " in seen.setting("dns_alt_names", "server").strip():
