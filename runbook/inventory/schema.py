@@ -170,7 +170,9 @@ _REPORTS = Table(
 )
 
 _VERSIONED = ("git", "mercurial", "subversion")
-_REVISION = Text("a branch, tag or revision", "production", "[A-Za-z0-9_][A-Za-z0-9._/@-]*")
+_REVISION = Text(
+    "a branch, tag or revision", "production", r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._/@-]*"
+)
 
 _CODE = Table(
     "code",

@@ -147,7 +147,7 @@ _LOGIN = (
     Key("sudo_password", SECRET, "Where sudo's password is found.", otherwise="sudo asks for none"),
     Key(
         "sudo_shell",
-        Text("a path", "/usr/local/sbin/pmrunbook-look", r"/[A-Za-z0-9._/-]+"),
+        Text("a path", "/usr/local/sbin/pmrunbook-look", r"(?!.*/\.\.(?:/|$))/[A-Za-z0-9._/-]+"),
         "What sudo starts in place of the shell, with its arguments: a wrapper that can only look "
         "is enough for reading.",
         otherwise="`/bin/sh`",

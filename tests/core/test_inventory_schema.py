@@ -97,6 +97,43 @@ def test_examples_pass_the_json_schema() -> None:
         VALIDATOR.validate(data)
 
 
+FREE = {
+    *("command", "ignore", "prompt", "reason"),  # texts; each is quoted
+    *("file", "key", "known_hosts", "ssh_config"),  # files of whoever starts this
+    "pattern",  # its names are looked at one by one
+    "repository",  # an address; it starts with no dash
+}
+
+
+def patterns(part: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """What each key's texts have to match, and the keys that are names themselves."""
+    if isinstance(part, dict):
+        if isinstance(part.get("pattern"), str):
+            yield name, part["pattern"]
+        for key, inner in part.items():
+            if key == "properties":
+                for named, value in inner.items():
+                    yield from patterns(value, named)
+            else:
+                yield from patterns(inner, name)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from patterns(inner, name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a b", "a\nb", "a\n", "$(x)", "'x'", '"x"', "`x`", "a;b", "a*", "-x"),
+        *("../x", "a/../b", "/../x", "/x/.."),
+    ],
+)
+def test_no_name_and_no_path_on_a_host_can_be_hostile(text: str) -> None:
+    found = [(name, p) for name, p in patterns(SCHEMA) if name not in FREE]
+    assert len(found) > 40
+    assert not [name for name, pattern in found if re.search(pattern, text)]
+
+
 def test_schema_defaults_are_the_models() -> None:
     rollout = model.Rollout()
     keys = {key.name: key for key in INVENTORY.keys}
