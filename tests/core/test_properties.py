@@ -198,23 +198,30 @@ def sound() -> str:
     return head + "".join(hosts)
 
 
+def loaded(path: Path) -> tuple[Site | None, float]:
+    """The site, if it is one, and the seconds it takes; a busy machine adds to some of three."""
+    found, took = None, 9.0
+    for _ in range(3):
+        began = time.process_time()
+        with contextlib.suppress(InventoryError):
+            found = load(path)
+        took = min(took, time.process_time() - began)
+    return found, took
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_megabyte_of_anything_is_answered_within_a_second(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "site.yaml"
     path.write_bytes(anything(seed))
-    began = time.process_time()
-    with contextlib.suppress(InventoryError):
-        assert isinstance(load(path), Site)
-    assert time.process_time() - began < 1.0
+    assert loaded(path)[1] < 1.0
 
 
 def test_a_megabyte_of_a_sound_inventory_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text(sound())
-    began = time.process_time()
-    found = load(path)
-    assert time.process_time() - began < 5.0  # 18,000 hosts
-    assert len(found.hosts) == sound().count("  - ") + 1
+    found, took = loaded(path)
+    assert took < 1.0  # 18,000 hosts
+    assert found and len(found.hosts) == sound().count("  - ") + 1
 
 
 # Not ru_maxrss: Linux hands that on from the process that started this one.
