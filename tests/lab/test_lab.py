@@ -147,7 +147,7 @@ class TestRunning:
             assert lab.execute("beta", "echo alive").stdout == "alive\n"
         finally:
             lab.restore_link("beta")
-        assert lab.execute("alpha", "ping -c1 -W5 beta").returncode == 0
+        assert lab.execute("alpha", "ping -c1 -w10 beta").returncode == 0
 
     def test_a_full_disk_keeps_what_was_there(self, lab: Lab) -> None:
         lab.fill_disk("beta", "/etc/apt", size="1m")
