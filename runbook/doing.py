@@ -124,7 +124,7 @@ class Doing:
         return plan
 
     def _wait_for(self, step: Step, later: Later) -> None:
-        question = _question(step, Failure(later.host, Status.FAILED, f"not known: {later.what}"))
+        question = question_of(step, Failure(later.host, Status.FAILED, f"not known: {later.what}"))
         choices = tuple(c for c in question.choices if c.key not in ("retry", "exclude"))
         body = f"It should be known after {later.after}."
         match self._rec.ask(replace(question, body=body, choices=choices)):
@@ -210,7 +210,7 @@ class Doing:
         """Ask what to do about a failure, until it is one no more."""
         current: Failure | None = failure
         while current:
-            question = _question(step, current)
+            question = question_of(step, current)
             if not self._scout.may_exclude(current.lane):
                 choices = tuple(c for c in question.choices if c.key != "exclude")
                 question = replace(question, choices=choices)
@@ -278,7 +278,8 @@ class Doing:
         return next(iter(self._judge(step, stage, {failure.lane})), None)
 
 
-def _question(step: Step, failure: Failure) -> Question:
+def question_of(step: Step, failure: Failure) -> Question:
+    """What to do about a failure."""
     what, note = failure.note, ""
     if failure.action:
         what, note = failure.action.title, failure.note

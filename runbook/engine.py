@@ -10,13 +10,13 @@ import datetime
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from runbook import gates
 from runbook.approval import Approval, SkipStep
-from runbook.crew import Crew, Stopped
-from runbook.doing import Doing, UndoStep
+from runbook.crew import Crew, Failure, Stopped
+from runbook.doing import Doing, UndoStep, question_of
 from runbook.errors import (
     Interrupted,
     OutcomeUnknown,
@@ -28,9 +28,9 @@ from runbook.errors import (
 )
 from runbook.model import Check, Runbook, Site, Status, Step, Verdict
 from runbook.outcomes import Outcomes
-from runbook.ports import Choice, Question
+from runbook.plan import Plan
 from runbook.recorder import Recorder
-from runbook.scout import QUIT, Scout
+from runbook.scout import Scout
 from runbook.state import ActionState
 from runbook.symbols import count
 
@@ -210,13 +210,7 @@ class Engine:
             self._scout.refresh(step, self._scout.hosts())
         self._scout.reach(step)
         self._scout.clear_blockers(step)
-        plan = self._approval.plan(step)
-        self._approval.show(plan)
-        if not plan.empty:
-            self._take_lock()
-            self._approval.ask(plan)
-            self._acted = True
-            self._doing.step(step)
+        plan = self._do(step)
         if self._crew.touched:
             self._scout.refresh(step)
         if self._limited and (left := self._approval.left(step)):
@@ -226,6 +220,17 @@ class Engine:
         if word := len(self._rec.state.granted(step.id)):
             return Status.OK, f"{count(word, 'action')} attested, not verified"
         return Status.OK, "nothing to do" if plan.empty else ""
+
+    def _do(self, step: Step) -> Plan:
+        """What is needed by what was read: planned, shown, approved and done."""
+        plan = self._approval.plan(step)
+        self._approval.show(plan)
+        if not plan.empty:
+            self._take_lock()
+            self._approval.ask(plan)
+            self._acted = True
+            self._doing.step(step)
+        return plan
 
     def _done(self, step: Step, status: Status, why: str = "") -> None:
         self._rec.emit("step_done", step.id, status=status.value, why=why)
@@ -269,30 +274,34 @@ class Engine:
             bad = [c for c in checks if verdicts[c.id].ok is not True]
             if not bad:
                 return
-            host = next((h for c in bad for h, _ in c.reads), "")
+            hosts = list(dict.fromkeys(h for c in bad for h, _ in c.reads))
+            host = next(iter(hosts), "")
+            said = f"{len(bad)} of {count(len(checks), 'check')} did not pass"
+            question = question_of(step, Failure(host, Status.FAILED, said))
+            may = len(hosts) == 1 and self._scout.may_exclude(host)
             reply = self._rec.ask(
-                Question(
-                    "failure",
-                    f"{len(bad)} of {count(len(checks), 'check')} did not pass",
-                    "\n".join(_not_passed(c, verdicts[c.id]) for c in bad),
-                    (
-                        Choice("check", "Check again"),
-                        *((Choice("shell", f"Shell on {host}"),) if host else ()),
-                        Choice("undo", f"Take back what {step.id} did"),
-                        QUIT,
-                    ),
-                    step=step.id,
-                    host=host,
+                replace(
+                    question,
+                    title=said,
+                    body="\n".join(_not_passed(c, verdicts[c.id]) for c in bad),
+                    choices=tuple(c for c in question.choices if may or c.key != "exclude"),
                 )
             )
-            if reply.key == "quit":
-                first = verdicts[bad[0].id]
-                distrust = self._crew.distrusted(*(h for c in bad for h, _ in c.reads))
-                failed = RunbookError(f"{bad[0].title}: {first.observed}", hint=first.remedy)
-                raise distrust or failed
-            if reply.key == "undo":
-                raise UndoStep
+            match reply.key:
+                case "quit":
+                    first = verdicts[bad[0].id]
+                    distrust = self._crew.distrusted(*hosts)
+                    failed = RunbookError(f"{bad[0].title}: {first.observed}", hint=first.remedy)
+                    raise distrust or failed
+                case "undo":
+                    raise UndoStep
+                case "skip":
+                    raise SkipStep(reply.text)
+                case "exclude":
+                    self._scout.exclude(host, reply.text or "its checks did not pass")
             self._scout.refresh(step, self._scout.hosts())
+            if reply.key == "retry":
+                self._do(step)
 
     def verify(self) -> bool:
         """Ask every check again and plan again: true when all holds and nothing is left to do.

@@ -1202,3 +1202,36 @@ def test_what_a_step_needs_and_was_proved_is_not_asked_again(tmp_path: Path) -> 
     assert run("one") == ["base", "top"]
     assert run("one") == ["top"]
     assert run("two") == ["base", "top"]
+
+
+def drifts(run: Any, host: str) -> Step:
+    """A step whose proof fails once, as somebody took back meanwhile what its action did there."""
+    taken: list[str] = []
+
+    def judge(facts: Facts) -> Verdict:
+        if not taken and facts.get(host, "a").out.strip() == "1":
+            taken.append(host)
+            run[0].hosts[host].values["a"] = "0"
+            return Verdict(False, "it went back")
+        said = facts.get(host, "a").out.strip()
+        return Verdict(said == "1", said)
+
+    check = Check("a", f"{host} has a", judge, ((host, Read("a", "get a")),))
+    stage = Stage("a", "a", wants("a", "a", "1"))
+    return Step("one", "One", "", reads("a"), (stage,), checks=lambda site, facts: (check,))
+
+
+@pytest.mark.parametrize(
+    ("answer", "value", "excluded"), [("retry", "1", False), ("exclude", "0", True)]
+)
+def test_what_the_proof_finds_undone_is_done_again_or_its_host_left_out(
+    answer: str, value: str, excluded: bool
+) -> None:
+    estate = fleet()
+    run = make(estate, site(*NAMES), drifts([estate], "h2"), face=Scripted("approve", answer))
+    run.engine.run()
+    proof = run.face.asked[1]
+    assert proof.title == "1 of 1 check did not pass" and "it went back" in proof.body
+    assert estate.hosts["h2"].values["a"] == value
+    assert ("h2" in run.recorder.state.excluded) == excluded
+    assert run.recorder.state.step("one").status is Status.OK
