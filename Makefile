@@ -16,7 +16,7 @@ lint:
 # What they would make too long takes turns, one a day.
 test:
 	PMRUNBOOK_NO_SKIP=1 $(PYTHON) -m pytest -m "not lab" --numprocesses 2 --dist loadfile
-	PMRUNBOOK_NO_SKIP=1 PMRUNBOOK_TEST_TURN=$$(date +%F) $(PYTHON) -m pytest -m "lab and not long" --numprocesses 3 --dist loadfile
+	PMRUNBOOK_NO_SKIP=1 PMRUNBOOK_TEST_TURN=$$(date +%F) $(PYTHON) -m pytest -m "lab and not long" --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 unit:
 	$(PYTHON) -m pytest -m "not lab and not ssh and not ui"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -243,6 +244,10 @@ def day() -> int:
     return (date.fromisoformat(began) if began else date.today()).toordinal()
 
 
+LONGEST = re.compile(r"/test_(mission|least_privilege)")
+"""Modules that go through the whole guide: they begin first, so that none is alone in the end."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not os.environ.get("PMRUNBOOK_TEST_TURN"):
         return
@@ -253,6 +258,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     later = [item for item, mark in marks.items() if mark and now not in mark.args]
     config.hook.pytest_deselected(items=later)
     items[:] = [item for item in items if item not in later]
+    items.sort(key=lambda item: not LONGEST.search(item.nodeid))
 
 
 def pytest_report_header() -> str | None:
