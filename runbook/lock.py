@@ -131,6 +131,15 @@ def break_script() -> str:
     return f"rm -rf {FOLDER}"
 
 
+def locked(holder: Holder | None, host: str) -> Locked:
+    """Why the lock on `host` cannot be had."""
+    return Locked(
+        f"the site is locked by {holder}",
+        host=host,
+        hint="wait, or, if that run is dead: pmrunbook lock break --reason TEXT",
+    )
+
+
 class SiteLock:
     """The lock, held by this process while a run changes things."""
 
@@ -158,11 +167,7 @@ class SiteLock:
             got = self._writer().now(take_script(self._me, holder.token))
             holder = parse(got.out)
         if got.exit == _HELD:
-            raise Locked(
-                f"the site is locked by {holder}",
-                host=self._host,
-                hint="wait, or, if that run is dead: pmrunbook lock break --reason TEXT",
-            )
+            raise locked(holder, self._host)
         if not got.ok:
             raise RunbookError(f"cannot take the lock: {got.err.strip()}", host=self._host)
         self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)

@@ -23,6 +23,7 @@ from runbook.engine import Engine, Options, about, due, new_run
 from runbook.errors import (
     Exit,
     Interrupted,
+    Locked,
     RunbookError,
     StateRefuses,
     SudoRefused,
@@ -31,7 +32,7 @@ from runbook.errors import (
 )
 from runbook.handover import SiteJournal, look, take_up, told
 from runbook.journal import Journal, open_own, private_folder, read, site_folder, usable
-from runbook.lock import Holder, SiteLock
+from runbook.lock import EXPIRES, Holder, SiteLock, locked, parse, status_script
 from runbook.memory import Memory, said_folder
 from runbook.model import (
     Event,
@@ -205,7 +206,10 @@ class Mission:
                 lock_hosts = Hosts(self.site, secrets.get, trust)
                 self._take_up(journal, lock_hosts, recorder)
             past = journal.events if journal else self._history(secrets.get, trust)
-            self._run = self._begin(fold(past))
+            try:
+                self._run = self._begin(fold(past))
+            except StateRefuses as error:
+                raise (lock_hosts and self._at_work(lock_hosts)) or error from None
             if journal:
                 transcripts = Transcripts(self._folder / "transcripts" / self._run)
             recorder = self._recorder = Recorder(face, journal, transcripts, past)
@@ -367,6 +371,17 @@ class Mission:
             )
         return new_run()
 
+    def _at_work(self, hosts: Hosts) -> Locked | None:
+        """Another operator's run that goes on right now: so the last one has no end yet."""
+        try:
+            said = self._reader(hosts)(Read("lock", status_script()))
+        except Unreachable:
+            return None
+        holder = parse(said.out) if said.ok else None
+        if holder is None or holder.age > EXPIRES or self._holder().succeeds(holder):
+            return None
+        return locked(holder, self.runbook.lock_host(self.site))
+
     def _take_up(self, journal: Journal, hosts: Hosts, recorder: Recorder) -> None:
         """Begin with what other operators did meanwhile, from other machines."""
         where = self.runbook.lock_host(self.site)
@@ -432,9 +447,8 @@ class Mission:
 
     def _claim(self, writers: Writers, journal: Journal, recorder: Recorder) -> Claim:
         host = self.runbook.lock_host(self.site)
-        who, _, where_from = operator().partition("@")
         token = randomness.token_hex(8)
-        me = Holder(who, where_from, self._why(), self._run, str(self._folder), token)
+        me = replace(self._holder(), why=self._why(), run=self._run, token=token)
 
         def lost(where: str) -> None:
             recorder.say("somebody broke our lock: stopping", "error", host=where)
@@ -449,6 +463,10 @@ class Mission:
         copy = SiteCopy(writer, journal, token, behind, lambda: lost(host))
         recorder.copy = copy
         return Claim(SiteLock(writer, host, me, lost), copy)
+
+    def _holder(self) -> Holder:
+        who, _, where_from = operator().partition("@")
+        return Holder(who, where_from, "", "", str(self._folder))
 
     def _why(self) -> str:
         what = ", ".join(self._steps) or self.runbook.title

@@ -189,6 +189,26 @@ def test_a_run_that_is_at_work_on_one_machine_is_not_gone_on_with_from_another(
     assert [h.ran for h in estate.hosts.values()] == [["set a 1"]] * 4
 
 
+def test_who_starts_a_run_while_another_is_in_the_middle_of_one_is_told_whose(
+    estate: Fleet, two: Two
+) -> None:
+    """Not that it left something unknown: what is at work is none of that."""
+    alice, bob = two(ROLL)
+    said: list[tuple[int, str]] = []
+    doing = estate.hosts["h2"]._do
+
+    def meanwhile(command: str) -> Outcome:
+        code, face = bob.types("run")
+        said.append((code, why(face)))
+        return doing(command)
+
+    estate.hosts["h2"]._do = meanwhile  # type: ignore[method-assign]
+    code, _ = alice.types("run", "approve")
+    assert code == Exit.DONE
+    assert said[0][0] == Exit.LOCKED
+    assert "the site is locked by alice on laptop" in said[0][1]
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_start_the_site_was_not_told_of_is_looked_for_on_its_host(
     estate: Fleet, two: Two, begun: bool
