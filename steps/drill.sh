@@ -69,7 +69,8 @@ refused() { # patient: the server reads a new CRL by itself, within seconds
         refused:*alert*certificate*) break ;;
         esac
         if [ "$waited" -ge 60 ]; then
-            printf 'Error: %s still answers a revoked certificate: %s\n' "$member" "$said" >&2
+            printf 'Error: %s still answers a revoked certificate: %s; where it fetched the list, its %s\n' \
+                "$member" "$said" 'Puppet Server did not see that: restart it there' >&2
             exit 1
         fi
         sleep 3
