@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from runbook.lab.inventory import site_name
 from runbook.lab.lab import Lab
 from runbook.lab.narration import LabError
 from runbook.memory import said_folder
+from tests.lab.conftest import must
+from tests.lab.fault_kinds import FREE
 
 pytestmark = pytest.mark.lab
 
@@ -31,6 +34,16 @@ TWO = Estate(
     ssh_user="ops",
     ssh_port=2222,
 )
+WATCH = r"""my ($init, $add) = `uname -m` =~ /x86_64/ ? (294, 254) : (26, 27);
+my $folder = "/srv/small/sub";
+my $fd = syscall($init, 0);
+syscall($add, $fd, $folder, 256) >= 0 or die;
+open(my $in, "<&=", $fd);
+$| = 1;
+while (sysread($in, my $event, 4096)) { print "seen\n" if $event =~ /new/ }
+"""
+"""inotify, as Java has it: of one folder's inode."""
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
 
 
@@ -156,6 +169,17 @@ class TestRunning:
         assert "No space left" in refused.stderr
         lab.free_disk("beta", "/etc/apt")
         assert lab.execute("beta", "touch /etc/apt/new").returncode == 0
+
+    def test_who_watches_a_folder_still_does_once_its_disk_has_room_again(self, lab: Lab) -> None:
+        perl = f"perl -e {shlex.quote(WATCH)}; sleep 1"
+        must(lab.execute("beta", f"mkdir -p /srv/small/sub; systemd-run -q --unit=early {perl}"))
+        lab.fill_disk("beta", "/srv/small", size="1m")
+        room = "rm /srv/small/.full; echo it >/srv/small/sub/kept"
+        must(lab.execute("beta", f"{room}; systemd-run -q --unit=late {perl}"))
+        must(lab.execute("beta", f"p=/srv/small\n{FREE}\nsleep 1"))
+        told = "cat /srv/small/sub/kept; touch /srv/small/sub/new; sleep 1; "
+        told += "for u in early late; do journalctl -q -o cat -u $u | grep -x seen; done"
+        assert lab.execute("beta", told).stdout.split() == ["it", "seen", "seen"]
 
     def test_a_clock_is_wrong_on_one_host_alone(self, lab: Lab) -> None:
         """For all that starts there from now on; what measures how long it takes is right."""
