@@ -6,13 +6,15 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from runbook.cli import NETNS
-from tests.lab.conftest import Seat, must
+from tests.lab.conftest import Seat, jobs_run, must
 from tests.lab.test_ca import ca_name, effective_ca, puppet_hosts
+from tests.lab.test_hostile import behind
 from tests.ui.conftest import NARROW, WIDE, Terminal
 
 pytestmark = pytest.mark.lab
@@ -81,6 +83,38 @@ def release(screen: Terminal, name: str) -> str:
     screen.keys("-l", name)
     screen.keys("Enter")
     return shown
+
+
+@pytest.mark.parametrize("screen", [pytest.param(NARROW, id="80x24")], indirect=True)
+def test_a_shell_goes_through_the_jump_host_and_is_noted(
+    seat: Seat, screen: Terminal, tmp_path: Path
+) -> None:
+    lab = seat.lab
+    gate, _, file = behind(lab, tmp_path)
+    ran = jobs_run(lab, puppet_hosts(lab))
+    start(screen, replace(seat, file=file))
+    wait(screen, ASKED)
+    screen.keys("h")
+    wait(screen, "s Shell", seconds=30)
+    screen.keys("s")
+    wait(screen, ":~$", seconds=60)
+    screen.keys("-l", "clear; echo $(hostname -f) from ${SSH_CONNECTION%% *}")
+    screen.keys("Enter")
+    shown = wait(screen, f" from {gate.address}", seconds=60)
+    host = shown.rpartition(f" from {gate.address}")[0].split()[-1]
+    screen.keys("-l", "exit 3")
+    screen.keys("Enter")
+    wait(screen, "s Shell", seconds=30)
+    screen.keys("q")
+    wait(screen, "Leave while work runs?", seconds=30)
+    screen.keys("Down", "Enter")
+    wait(screen, "left-170", seconds=60)
+    events = [e for e in seat.events() if e.kind.startswith("shell_")]
+    assert [(e.kind, e.host, e.data.get("exit")) for e in events] == [
+        ("shell_started", host, None),
+        ("shell_ended", host, 3),
+    ]
+    assert jobs_run(lab, puppet_hosts(lab)) == ran
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runbook.lab.estate import LabHost
 from runbook.lab.lab import Lab
 from tests.lab.conftest import ROOT, Seat, must
 from tests.lab.test_ca import names, puppet_hosts
@@ -27,18 +28,24 @@ def logins(lab: Lab, host: str, since: str) -> list[str]:
     return must(lab.execute(host, script)).splitlines()
 
 
+def behind(lab: Lab, folder: Path) -> tuple[LabHost, Path, Path]:
+    """A jump host, the known_hosts of one operator, and the inventory of hosts only reached so."""
+    gate = lab.estate.host(names(lab, "nameserver")[0])
+    data = yaml.safe_load(lab.inventory.read_text())
+    known = folder / "known_hosts"
+    known.write_text(Path(data["ssh"]["known_hosts"]).read_text())
+    through = f"{lab.estate.ssh_user}@{lab.estate.fqdn(gate)}:{lab.estate.ssh_port}"
+    data["ssh"] |= {"jump": through, "known_hosts": str(known)}
+    file = folder / "inventory.yaml"
+    file.write_text(yaml.safe_dump(data))
+    return gate, known, file
+
+
 def test_a_jump_host_with_another_key_ends_it_before_anything_is_sent(
     fresh_lab: Lab, tmp_path: Path
 ) -> None:
     lab, seat = fresh_lab, Seat(fresh_lab, tmp_path / "state")
-    gate = lab.estate.host(names(lab, "nameserver")[0])
-    through = f"{lab.estate.ssh_user}@{lab.estate.fqdn(gate)}:{lab.estate.ssh_port}"
-    data = yaml.safe_load(seat.inventory.read_text())
-    known = tmp_path / "known_hosts"
-    known.write_text(Path(data["ssh"]["known_hosts"]).read_text())
-    data["ssh"] |= {"jump": through, "known_hosts": str(known)}
-    file = tmp_path / "inventory.yaml"
-    file.write_text(yaml.safe_dump(data))
+    gate, known, file = behind(lab, tmp_path)
 
     since = must(lab.execute(gate.name, "date +%s")).strip()
     must(seat.pmrunbook("--dry-run", "--plain", inventory=file))
