@@ -6,12 +6,13 @@ CA by an SRV record here, so that a TSIG key is needed, too.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -105,25 +106,35 @@ def test_the_sudoers_file_of_the_documentation_is_enough(desk: Seat, before: obj
     assert "actions on" in must(desk.pmrunbook("--dry-run", "--plain"))
 
 
-def look_only(seat: Seat, folder: Path, hosts: Sequence[str]) -> Path:
-    """An inventory whose account has a root's shell that cannot write, as the page tells."""
+@contextlib.contextmanager
+def looking(seat: Seat, folder: Path, hosts: Sequence[str]) -> Iterator[Path]:
+    """An inventory whose account has a root's shell that cannot write, and no other, as told."""
+    lab, user = seat.lab, seat.lab.estate.ssh_user
     (wrapper,) = blocks("sh")
+    rules = PAGE.read_text().split("pmrunbook-look\nDefaults")[1].split("```")[0]
+    rules = f"Defaults{rules}".replace("looker", user)
+    swap = "cd /etc/sudoers.d; mkdir /root/rights; mv * /root/rights; cat >look; visudo -qcf look"
+    leave = f"id -nG {user} | grep -qw sudo && touch /root/rights.sudo && gpasswd -d {user} sudo"
     for host in hosts:
-        must(seat.lab.execute(host, f"cat >{LOOK}; chmod 755 {LOOK}", wrapper))
+        must(lab.execute(host, f"cat >{LOOK}; chmod 755 {LOOK}", wrapper))
+        must(lab.execute(host, f"{swap}; {leave}; :", rules))
     data = yaml.safe_load(seat.inventory.read_text())
     data["ssh"]["sudo_shell"] = LOOK
     file = folder / "look.yaml"
     file.write_text(yaml.safe_dump(data))
-    return file
+    back = f"cd /etc/sudoers.d; rm look {LOOK}; mv /root/rights/* .; rmdir /root/rights;"
+    back += f"[ ! -e /root/rights.sudo ] || {{ rm /root/rights.sudo; gpasswd -a {user} sudo; }}"
+    try:
+        yield file
+    finally:
+        for host in hosts:
+            must(lab.execute(host, back))
 
 
 def test_an_account_that_can_only_look_finds_all_and_writes_nothing(
     desk: Seat, tmp_path: Path
 ) -> None:
-    lab, user = desk.lab, desk.lab.estate.ssh_user
-    rules = PAGE.read_text().split("pmrunbook-look\nDefaults")[1].split("```")[0]
-    rules = f"Defaults{rules}".replace("looker", user)
-    sudoers = "/etc/sudoers.d/pmrunbook"
+    lab = desk.lab
 
     def found(inventory: Path) -> list[dict[str, object]]:
         """What a dry run planned and verify judged, but for words that change by themselves."""
@@ -135,19 +146,12 @@ def test_an_account_that_can_only_look_finds_all_and_writes_nothing(
         return [{k: e.get(k) for k in keys} for e in events if e["kind"] in kinds]
 
     as_root = found(desk.inventory)
-    file = look_only(desk, tmp_path, puppet_hosts(lab))
-    for host in puppet_hosts(lab):
-        script = f"cp -p {sudoers} /root/s; cat >{sudoers}; visudo -qcf {sudoers}"
-        must(lab.execute(host, script, rules))
-    try:
+    with looking(desk, tmp_path, puppet_hosts(lab)) as file:
         assert as_root and found(file) == as_root
         out = must(desk.pmrunbook("--plain", "--yes", inventory=file), 1)
         assert "cannot take the lock: " in out and "Read-only file system" in out
         for host in puppet_hosts(lab):
             assert jobs_run(lab, [host]) == 0
-    finally:
-        for host in puppet_hosts(lab):
-            must(lab.execute(host, f"mv /root/s {sudoers}; rm {LOOK}"))
 
 
 def test_who_may_not_become_root_is_told_so_and_nothing_is_half_read(
