@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from runbook.model import Event
+from tests.lab.faults import due
 from tests.lab.faults_page import Cell, Column, add, load, page
 
 COLUMNS = [
@@ -59,3 +63,25 @@ def test_results_add_up_over_walks_and_the_last_one_counts(tmp_path: Path) -> No
     add(file, [bad, cell("web1", "cut")])
     add(file, [cell("web1", "kill")])
     assert {(c.fault, c.outcome) for c in load(file)} == {("kill", "passed"), ("cut", "passed")}
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["drill/ca1/accepted-cm1", "refresh/cm1/crl", "refused/ca1/cm1", "exchange/cm1/store"],
+)
+def test_all_of_a_trial_is_due_anew_once_it_was_begun_anew(action: str) -> None:
+    def done(id_: str, job: str, opens: str = "", repays: str = "") -> list[Event]:
+        about = {"opens": {"id": opens} if opens else None, "repays": repays}
+        started = Event("start", 1.0, "s", "h", id_, {"job": job, "action": about})
+        return [started, Event("end", 2.0, "s", "h", id_, {"status": "ok", "note": ""})]
+
+    def trial(number: int) -> list[Event]:
+        return [
+            *done("drill/ca1/issue", f"i{number}", opens="crl-drill"),
+            *done(action, f"a{number}"),
+            *done("drill-end/ca1/clean", f"c{number}", repays="crl-drill"),
+        ]
+
+    assert [x for x in due([*trial(1), *trial(2)], action) if x] == [["a1"], ["a2"]]
+    twice = [*trial(1)[:4], *done(action, "a2")]
+    assert [x for x in due(twice, action) if x] == [["a1", "a2"]]

@@ -52,7 +52,7 @@ OF_THE_CA = re.compile(r"/puppetserver/ca/(serial\d+tmp|infra_serials)$")
 ONLY_ASKS = re.compile(r"/(ask|try|mark)$")
 """Actions that change nothing: a question, HAProxy's look at a file, where a log stands now."""
 AGAIN = "to be done again, says the operator"
-TRIAL = re.compile(r"(prove|enrol|drill|exchange)(-|$)")
+TRIAL = re.compile(r"(prove|enrol|drill|exchange|refresh|refused)[-/]")
 SIDE_BY_SIDE = 20.0  # seconds that hosts at work side by side may come after each other
 
 
